@@ -1,0 +1,46 @@
+"""circuitsim: how a cortical circuit could learn shared weights.
+
+A simulator of the rate circuit of Pogodin, Mehta, Lillicrap and Latham (NeurIPS 2021), in which an
+inhibitory interneuron and a local plasticity rule pull the weights of a pool of neurons together.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Loaded when first used: importing Brian2 takes a second, which `--help` should not.
+_HOMES = {
+    "Circuit": "parameters",
+    "Plasticity": "parameters",
+    "ConstantRate": "schedules",
+    "HyperbolicRate": "schedules",
+    "InverseSqrtRate": "schedules",
+    "ParameterError": "validation",
+    "simulate": "engines.simulation",
+    "log_spaced": "engines.simulation",
+    "describe": "description",
+}
+_MODULES = ("inputs", "measures", "rules", "theory")
+
+__all__ = [*_HOMES, *_MODULES, "__version__"]
+
+if TYPE_CHECKING:
+    from circuitsim import inputs, measures, rules, theory
+    from circuitsim.description import describe
+    from circuitsim.engines.simulation import log_spaced, simulate
+    from circuitsim.parameters import Circuit, Plasticity
+    from circuitsim.schedules import ConstantRate, HyperbolicRate, InverseSqrtRate
+    from circuitsim.validation import ParameterError
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"circuitsim.{name}")
+    if name in _HOMES:
+        return getattr(import_module(f"circuitsim.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'circuitsim' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

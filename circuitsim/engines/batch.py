@@ -1,0 +1,139 @@
+"""The seam between those who want circuits run and the engines that run them.
+
+A `Batch` is C circuits of equal shape in plain numbers, times in ms: what an engine needs, checked
+already. An engine returns an `Outcome`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitsim.inputs import InputSource
+from circuitsim.parameters import Plasticity
+
+Array = NDArray[np.float64]
+Progress = Callable[[float], None]  # called with the fraction done, from 0 to 1
+
+
+@dataclass
+class State:
+    """Everything that changes while a batch runs.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (circuit, neuron, input)
+    velocity : ndarray, shape (circuit, neuron, input)
+        Heavy-ball momentum as the change of the weights per ms (per update, for a rule that makes
+        one a presentation). At dt = 1 ms it is the published m.
+    rate : ndarray, shape (circuit, neuron)
+    rate_inh : ndarray, shape (circuit,)
+    presentations : int
+        How many have been done.
+    elapsed : float
+        Time that they took, in ms.
+    """
+
+    weights: Array
+    velocity: Array
+    rate: Array
+    rate_inh: Array
+    presentations: int = 0
+    elapsed: float = 0.0
+
+
+@dataclass
+class Batch:
+    """C circuits with N neurons and K inputs each, over P presentations.
+
+    Attributes
+    ----------
+    w_init : ndarray, shape (circuit, neuron, input)
+        Weights towards which `gamma` pulls.
+    inputs : InputSource
+        Of shape (presentation, input) or (presentation, circuit, input).
+    alpha, tau, b, gamma : ndarray, shape (circuit,)
+        `tau` in ms.
+    plasticity : Plasticity
+        Rule, momentum and learning rate; its gamma is superseded by `gamma`.
+    steps : int
+        Steps per presentation; 0 in continuous time.
+    presentation : float
+        Duration of a presentation in ms.
+    dt : float or None
+        Step in ms; None for continuous time.
+    state : State
+        Where to start.
+    record : ndarray of int
+        After how many presentations of this run, from 0 to P, the weights are measured; ascending.
+    record_rates : bool
+        Whether to return the rates after every step.
+    """
+
+    w_init: Array
+    inputs: InputSource
+    alpha: Array
+    tau: Array
+    b: Array
+    gamma: Array
+    plasticity: Plasticity
+    presentation: float
+    dt: float | None
+    steps: int
+    state: State
+    record: NDArray[np.int64]
+    record_rates: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(circuit, neuron, input)."""
+        return self.w_init.shape  # type: ignore[return-value]
+
+    @property
+    def n_presentations(self) -> int:
+        return self.inputs.shape[0]
+
+    def input_block(self, start: int, stop: int) -> Array:
+        """Inputs of some presentations of this batch as (presentation, circuit, input)."""
+        block = self.inputs.block(start, stop)
+        if block.ndim == 2:
+            block = block[:, np.newaxis]
+        n_circuits, _, n_inputs = self.shape
+        return np.broadcast_to(block, (len(block), n_circuits, n_inputs))
+
+
+@dataclass
+class Outcome:
+    """What an engine returns.
+
+    Attributes
+    ----------
+    state : State
+        The end of the run.
+    snr_w, inverse_snr_w, mean_weight_cosine : ndarray, shape (circuit, record)
+        As `Batch.record` says.
+    rate_trace : ndarray, shape (circuit, time, neuron), optional
+    rate_inh_trace : ndarray, shape (circuit, time), optional
+        After every step.
+    attributes : dict
+        How it was run: names and values for the Dataset's attributes.
+    """
+
+    state: State
+    snr_w: Array
+    inverse_snr_w: Array
+    mean_weight_cosine: Array
+    rate_trace: Array | None = None
+    rate_inh_trace: Array | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """How to run one batch."""
+
+    def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
+        """Run a batch; raise `ParameterError` for what the engine cannot do."""

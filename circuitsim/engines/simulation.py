@@ -1,0 +1,362 @@
+"""`simulate`: check what the user gives, hand it to an engine, label what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from brian2.units import Quantity
+from numpy.typing import ArrayLike, NDArray
+
+from circuitsim.engines import registry
+from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
+from circuitsim.inputs import InputSource, as_source
+from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, common_length
+from circuitsim.validation import ParameterError, in_range, integer, milliseconds, whole_steps
+
+LONG_NAMES = {
+    "snr_w": "signal-to-noise ratio of the weights (Eq. 6)",
+    "inverse_snr_w": "mean over inputs of the inverse signal-to-noise ratio of the weights",
+    "mean_weight_cosine": "cosine between the mean weights and the mean initial weights",
+    "weights": "feedforward weights at the end",
+    "w_init": "weights towards which gamma pulls",
+    "momentum": "change of the weights per step of 1 ms (per update of mean_subtracted)",
+    "rate": "rate of the excitatory neurons at the end",
+    "rate_inh": "rate of the inhibitory interneuron at the end",
+    "rate_trace": "rate of the excitatory neurons after each step",
+    "rate_inh_trace": "rate of the inhibitory interneuron after each step",
+    "steps": "steps of dt done since the initial weights (0 in continuous time)",
+    "elapsed": "time since the initial weights",
+    "presentations": "presentations done since the initial weights",
+    "presentation": "presentations since the initial weights",
+    "time": "time since the initial weights",
+}
+
+
+def simulate(
+    w_init: ArrayLike | None,
+    inputs: ArrayLike | InputSource,
+    circuit: Circuit | None = None,
+    plasticity: Plasticity | None = None,
+    presentation: Quantity = PRESENTATION,
+    dt: Quantity | None = DT,
+    engine: str = "brian2",
+    record_rates: bool = False,
+    *,
+    start: xr.Dataset | None = None,
+    record: int | Sequence[int] | NDArray[np.integer] = 1,
+    codegen: str = "auto",
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Run a circuit, or a batch of circuits of equal shape, over a sequence of inputs.
+
+    Parameters
+    ----------
+    w_init : array_like, shape (neuron, input) or (circuit, neuron, input)
+        Initial weights, dimensionless. May be None when ``start`` is given.
+    inputs : array_like or InputSource, shape (presentation, input) or (presentation, circuit, input)
+        Input patterns, dimensionless.
+    circuit : Circuit, optional
+        The published one by default, with as many neurons as ``w_init``. Its array parameters,
+        like gamma's, have one value for each circuit of the batch.
+    plasticity : Plasticity, optional
+        The circuit's rule as published by default.
+    presentation : Quantity, time
+        How long each pattern is shown. Rules that make one update a presentation ignore it, as
+        they do ``dt``.
+    dt : Quantity, time
+        Step of forward Euler. The learning rate and momentum are converted, so that learning does
+        not depend on it. None for continuous time, which only the propagator offers.
+    engine : str
+        ``"brian2"``: the network of neurons, its synapses updated once a presentation;
+        ``"brian2_per_synapse"``: the same network in its plain form, every synapse updated at
+        every step; ``"propagator"``: the same numbers from the exact solution.
+    record_rates : bool
+        Whether to return the rates after every step.
+    start : xarray.Dataset, optional
+        A result of `simulate` to go on from: its state, its numbering of presentations and its
+        initial weights.
+    record : int or sequence of int
+        Measure the weights after every ``record``-th presentation (and at both ends), or after the
+        given numbers of presentations of this run.
+    codegen : str
+        How the engine's code is made: ``"auto"``, ``"cpp_standalone"``, ``"cython"`` or ``"numpy"``
+        for Brian2; ``"auto"``, ``"numba"`` or ``"numpy"`` for the propagator.
+    progress : callable, optional
+        Called now and then with the fraction done.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``snr_w``, ``inverse_snr_w``, ``mean_weight_cosine`` (presentation); the final ``weights``
+        (neuron, input) and, for rules of the circuit, ``rate`` (neuron) and ``rate_inh``; the rest
+        of the state (``momentum``, ``w_init``, ``presentations``, ``elapsed`` and
+        ``steps``); with ``record_rates``
+        ``rate_trace`` (time, neuron) and ``rate_inh_trace`` (time), time in ms. All with a leading
+        ``circuit`` dimension where an argument had one.
+
+    Raises
+    ------
+    ParameterError
+        (a ValueError) If shapes do not fit, a value is out of its range, Euler would be unstable,
+        or the engine cannot do what is asked.
+    DimensionMismatchError
+        If a time is given without its unit.
+    FloatingPointError
+        If the weights diverge, which means that the learning rate is too high.
+
+    Examples
+    --------
+    >>> import numpy as np, circuitsim as cs
+    >>> rng = np.random.default_rng(0)
+    >>> w_init = 1 + rng.standard_normal((100, 9))
+    >>> inputs = rng.standard_normal((50, 9))
+    >>> run = cs.simulate(w_init, inputs, engine="brian2", codegen="numpy")
+    >>> run.snr_w.sizes["presentation"]
+    51
+    """
+    plasticity = Plasticity() if plasticity is None else plasticity
+    batch, has_circuits = _make_batch(
+        w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record
+    )
+    outcome = registry.get(engine, codegen).run(batch, progress)
+    _check_finite(outcome, batch)
+    dataset = _label(batch, outcome)
+    dataset.attrs.update({"engine": engine, **outcome.attributes})
+    return dataset if has_circuits else dataset.isel(circuit=0)
+
+
+def _make_batch(
+    w_init: ArrayLike | None,
+    inputs: ArrayLike | InputSource,
+    circuit: Circuit | None,
+    plasticity: Plasticity,
+    presentation: Quantity,
+    dt: Quantity | None,
+    record_rates: bool,
+    start: xr.Dataset | None,
+    record: int | Sequence[int] | NDArray[np.integer],
+) -> tuple[Batch, bool]:
+    weights = _initial_weights(w_init, start)
+    if circuit is None:
+        circuit = Circuit(n_neurons=weights.shape[-2])
+    if circuit.n_neurons != weights.shape[-2]:
+        raise ParameterError(
+            "w_init",
+            f"must have as many neurons as the circuit, {circuit.n_neurons}",
+            weights.shape,
+        )
+    source = as_source(inputs)
+    if source.shape[-1] != weights.shape[-1]:
+        raise ParameterError(
+            "inputs", f"must have as many inputs as w_init, {weights.shape[-1]}", source.shape
+        )
+
+    # Which arguments have a dimension for circuits, and how many circuits they agree on.
+    arrays = {"tau": circuit.tau_ms, "alpha": circuit.alpha, "b": circuit.b}
+    arrays["gamma"] = plasticity.gamma
+    lengths = dict(arrays)
+    if weights.ndim == 3:
+        lengths["w_init"] = weights[:, 0, 0]
+    if len(source.shape) == 3:
+        lengths["inputs"] = np.empty(source.shape[1])
+    common = common_length("simulate", **lengths)
+    n_circuits = common or 1
+    weights = np.broadcast_to(weights, (n_circuits, *weights.shape[-2:]))
+    tau, alpha, b, gamma = (
+        np.broadcast_to(a, (n_circuits,)).astype(float) for a in arrays.values()
+    )
+
+    per_presentation = plasticity.definition.per_presentation
+    if per_presentation and record_rates:
+        raise ParameterError(
+            "record_rates",
+            f"the rule {plasticity.rule} has no rates; use a rule of the circuit",
+            True,
+        )
+    duration = milliseconds("presentation", presentation)
+    in_range("presentation", duration, presentation, above=0, unit="ms")
+    step = None
+    steps = 0
+    if per_presentation:
+        step, steps = duration, 1
+    elif dt is not None:
+        step = milliseconds("dt", dt)
+        in_range("dt", step, dt, above=0, unit="ms")
+        circuit.check_step(step)
+        plasticity.per_step(step)
+        steps = whole_steps(duration, step)
+
+    batch = Batch(
+        w_init=np.ascontiguousarray(weights),
+        inputs=source,
+        alpha=alpha,
+        tau=tau,
+        b=b,
+        gamma=gamma,
+        plasticity=plasticity,
+        presentation=duration,
+        dt=step,
+        steps=steps,
+        state=_initial_state(weights, start, n_circuits),
+        record=_recorded(record, source.shape[0]),
+        record_rates=record_rates,
+    )
+    return batch, common is not None
+
+
+def _initial_weights(w_init: ArrayLike | None, start: xr.Dataset | None) -> Array:
+    if w_init is None:
+        if start is None:
+            raise ParameterError("w_init", "must be given where start is not", None)
+        return _state_array(start, "w_init")
+    try:
+        weights = np.asarray(w_init, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ParameterError("w_init", "must be an array of numbers", w_init) from None
+    if weights.ndim not in (2, 3) or 0 in weights.shape:
+        raise ParameterError(
+            "w_init",
+            "must have the shape (neuron, input) or (circuit, neuron, input)",
+            weights.shape,
+        )
+    if not np.all(np.isfinite(weights)):
+        raise ParameterError("w_init", "must be finite", weights)
+    if start is not None and not np.array_equal(weights, _state_array(start, "w_init")):
+        raise ParameterError(
+            "w_init", "must be that of the run to go on from, or None", weights.shape
+        )
+    return weights
+
+
+def _state_array(start: xr.Dataset, name: str) -> Array:
+    if not isinstance(start, xr.Dataset) or name not in start:
+        raise ParameterError(
+            "start", f"must be a Dataset returned by simulate, with its {name}", type(start)
+        )
+    return start[name].to_numpy()
+
+
+def _initial_state(weights: Array, start: xr.Dataset | None, n_circuits: int) -> State:
+    n_neurons = weights.shape[-2]
+    if start is None:
+        return State(
+            weights=np.array(weights),
+            velocity=np.zeros(weights.shape),
+            rate=np.zeros((n_circuits, n_neurons)),
+            rate_inh=np.zeros(n_circuits),
+        )
+
+    def batched(name: str, *shape: int) -> Array:
+        return np.broadcast_to(_state_array(start, name), (n_circuits, *shape)).astype(float)
+
+    return State(
+        weights=batched("weights", *weights.shape[-2:]),
+        velocity=batched("momentum", *weights.shape[-2:]),
+        rate=batched("rate", n_neurons) if "rate" in start else np.zeros((n_circuits, n_neurons)),
+        rate_inh=batched("rate_inh") if "rate_inh" in start else np.zeros(n_circuits),
+        presentations=int(_state_array(start, "presentations")),
+        elapsed=float(_state_array(start, "elapsed")),
+    )
+
+
+def _recorded(
+    record: int | Sequence[int] | NDArray[np.integer], n_presentations: int
+) -> NDArray[np.int64]:
+    if np.ndim(record) == 0:
+        every = integer("record", record, minimum=1)
+        numbers = np.append(np.arange(0, n_presentations, every), n_presentations)
+        return np.unique(numbers).astype(np.int64)
+    numbers = np.asarray(record)
+    valid = numbers.ndim == 1 and numbers.size > 0 and numbers.dtype.kind in "iu"
+    if not valid or numbers.min() < 0 or numbers.max() > n_presentations:
+        raise ParameterError(
+            "record", f"must be whole numbers from 0 to {n_presentations} presentations", record
+        )
+    return np.unique(numbers).astype(np.int64)
+
+
+def log_spaced(n_presentations: int, per_decade: int = 50) -> NDArray[np.int64]:
+    """Numbers of presentations at equal distances on a logarithmic axis, for ``record``.
+
+    Parameters
+    ----------
+    n_presentations : int
+        Length of the run.
+    per_decade : int
+        At most how many for each factor of ten.
+
+    Returns
+    -------
+    ndarray of int
+        Ascending, with 0 and ``n_presentations``.
+
+    Examples
+    --------
+    >>> log_spaced(1000, per_decade=1).tolist()
+    [0, 1, 10, 100, 1000]
+    """
+    integer("n_presentations", n_presentations, minimum=0)
+    integer("per_decade", per_decade, minimum=1)
+    if n_presentations == 0:
+        return np.zeros(1, dtype=np.int64)
+    decades = np.log10(n_presentations)
+    spaced = 10 ** np.linspace(0, decades, int(np.ceil(decades * per_decade)) + 1)
+    return np.unique(np.concatenate([[0], np.round(spaced), [n_presentations]])).astype(np.int64)
+
+
+def _check_finite(outcome: Outcome, batch: Batch) -> None:
+    weights = outcome.state.weights
+    finite = np.isfinite(weights).all(axis=(1, 2))
+    if not finite.all():
+        worst = int(np.argmin(finite))
+        raise FloatingPointError(
+            f"the weights of {np.count_nonzero(~finite)} of {len(finite)} circuits diverged (first: "
+            f"circuit {worst} with gamma = {batch.gamma[worst]:g}, alpha = {batch.alpha[worst]:g}); "
+            "use a lower learning rate"
+        )
+
+
+def _label(batch: Batch, outcome: Outcome) -> xr.Dataset:
+    state, before = outcome.state, batch.state
+    synapse = ("circuit", "neuron", "input")
+    measured = ("circuit", "presentation")
+    variables: dict[str, Any] = {
+        "snr_w": (measured, outcome.snr_w),
+        "inverse_snr_w": (measured, outcome.inverse_snr_w),
+        "mean_weight_cosine": (measured, outcome.mean_weight_cosine),
+        "weights": (synapse, state.weights),
+        "momentum": (synapse, state.velocity),
+        "w_init": (synapse, batch.w_init),
+        "presentations": ((), state.presentations),
+        "elapsed": ((), state.elapsed),
+        "steps": ((), round(state.elapsed / batch.dt) if batch.dt else 0),
+    }
+    coordinates: dict[str, Any] = {
+        "presentation": before.presentations + batch.record,
+    }
+    if not batch.plasticity.definition.per_presentation:
+        variables["rate"] = (("circuit", "neuron"), state.rate)
+        variables["rate_inh"] = (("circuit",), state.rate_inh)
+    if outcome.rate_trace is not None and batch.dt is not None:
+        variables["rate_trace"] = (("circuit", "time", "neuron"), outcome.rate_trace)
+        variables["rate_inh_trace"] = (("circuit", "time"), outcome.rate_inh_trace)
+        n_steps = outcome.rate_trace.shape[1]
+        coordinates["time"] = before.elapsed + batch.dt * np.arange(1, n_steps + 1)
+    dataset = xr.Dataset(variables, coordinates)
+    for name in dataset.variables:
+        unit = "ms" if name in ("time", "elapsed") else "1"
+        dataset[name].attrs = {"long_name": LONG_NAMES[str(name)], "units": unit}
+    dataset.attrs = {
+        "rule": batch.plasticity.rule,
+        "learning_rate": repr(batch.plasticity.learning_rate),
+        "heavy_ball_momentum": batch.plasticity.momentum,
+        "presentation_ms": batch.presentation,
+        "dt_ms": np.nan if batch.dt is None else batch.dt,
+    }
+    return dataset
+
+
+__all__ = ["log_spaced", "simulate"]

@@ -1,0 +1,258 @@
+"""What is simulated: the circuit, its plasticity, and the published protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from brian2 import ms
+from brian2.units import Quantity
+from numpy.typing import NDArray
+
+from circuitsim.rules import RULES, Rule
+from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
+from circuitsim.theory import stability_bound
+from circuitsim.validation import (
+    ParameterError,
+    dimensionless,
+    in_range,
+    integer,
+    milliseconds,
+    one_of,
+)
+
+# The published protocol of Figure 4 (the authors' code), beside the defaults below.
+PRESENTATION = 150 * ms
+DT = 1 * ms
+PUBLISHED_RATES: dict[bool, LearningRate] = {
+    True: HyperbolicRate(0.5, offset=1000),
+    False: InverseSqrtRate(3e-4, timescale=2 * ms, onset=50 * ms),
+}
+
+_P = TypeVar("_P", bound="_Parameters")
+
+
+class _Parameters:
+    """Value semantics that also hold for fields that are arrays."""
+
+    def replace(self: _P, **changes: Any) -> _P:
+        """Return a copy with some parameters changed, validated anew."""
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    def _values(self) -> tuple[Any, ...]:
+        values = [getattr(self, f.name) for f in fields(self)]  # type: ignore[arg-type]
+        return tuple(
+            (np.shape(v), np.asarray(v).tobytes()) if np.ndim(v) or isinstance(v, Quantity) else v
+            for v in values
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._values() == other._values()  # type: ignore
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit(_Parameters):
+    """A pool of excitatory rate neurons with one inhibitory interneuron (Eqs. 7-8).
+
+    Parameters
+    ----------
+    n_neurons : int
+        Number of excitatory neurons in the pool, N; >= 2.
+    tau : Quantity, time
+        Time constant of all rates; > 0. One, or one for each circuit.
+    alpha : float or array, shape (circuit,)
+        Strength of inhibition; >= 0.
+    b : float or array, shape (circuit,)
+        Baseline rate of the excitatory neurons.
+
+    Raises
+    ------
+    ParameterError
+        (a ValueError) If a value is out of its range, or arrays differ in length.
+    DimensionMismatchError
+        If `tau` is not a time, or another parameter has a unit.
+
+    Examples
+    --------
+    >>> from brian2 import ms
+    >>> Circuit(tau=20 * ms, alpha=3).alpha
+    3.0
+    """
+
+    n_neurons: int = 100
+    tau: Quantity = field(default_factory=lambda: 30 * ms)
+    alpha: float | NDArray[np.float64] = 10.0
+    b: float | NDArray[np.float64] = 1.0
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "n_neurons", integer("Circuit.n_neurons", self.n_neurons, minimum=2))
+        tau = milliseconds("Circuit.tau", self.tau, array=True)
+        in_range("Circuit.tau", tau, self.tau, above=0, unit="ms")
+        set_(self, "_tau_ms", tau)
+        if np.ndim(self.tau):
+            kept = Quantity(np.array(self.tau), dim=ms.dim)
+            kept.setflags(write=False)
+            set_(self, "tau", kept)
+        alpha = dimensionless("Circuit.alpha", self.alpha, array=True)
+        in_range("Circuit.alpha", alpha, self.alpha, minimum=0)
+        set_(self, "alpha", alpha)
+        set_(self, "b", dimensionless("Circuit.b", self.b, array=True))
+        common_length("Circuit", tau=tau, alpha=alpha, b=self.b)
+
+    @property
+    def tau_ms(self) -> float | NDArray[np.float64]:
+        """`tau` in milliseconds, without its unit."""
+        return self._tau_ms  # type: ignore[attr-defined, no-any-return]
+
+    def check_step(self, dt: float) -> None:
+        """Raise a `ParameterError` if forward Euler with steps of ``dt`` ms is unstable.
+
+        The mean mode has the eigenvalues (-1 +- i sqrt(alpha))/tau, so Euler is stable only for
+        dt < 2 tau/(1 + alpha).
+        """
+        tau, alpha = np.broadcast_arrays(self.tau_ms, self.alpha)
+        unstable = dt >= stability_bound(tau, alpha)
+        if np.any(unstable):
+            tau, alpha = float(tau[unstable].flat[0]), float(alpha[unstable].flat[0])
+            bound = 2 * tau / dt - 1
+            remedy = f"use dt < {stability_bound(tau, alpha):.3g} ms"
+            if bound > 0:
+                remedy = f"use a smaller alpha, or {remedy.removeprefix('use ')}"
+            raise ParameterError(
+                "Circuit.alpha",
+                f"Euler with dt = {dt:g} ms is unstable from alpha = {bound:.4g} up for "
+                f"tau = {tau:g} ms (dt must be < 2 tau/(1 + alpha)); {remedy}",
+                alpha,
+            )
+
+    def _repr_html_(self) -> str:
+        from circuitsim.description import describe
+
+        return describe(self)._repr_html_()
+
+
+class StepConstants(NamedTuple):
+    """Heavy-ball momentum and learning rate of one step, from those of a step of 1 ms."""
+
+    momentum: float
+    rate_factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class Plasticity(_Parameters):
+    """A plasticity rule with its learning rate: how the feedforward weights change.
+
+    The update of w_i is -(signal_i x + gamma (w_i - w_i^init)), see `circuitsim.rules`, low-pass
+    filtered by heavy-ball momentum: m <- momentum m + learning_rate * update, w <- w + m.
+
+    Parameters
+    ----------
+    rule : str
+        ``"circuit"`` (Eq. 9), ``"mean_subtracted"`` (Eq. 4) or ``"inhibition_gated"``.
+    gamma : float or array, shape (circuit,)
+        Strength of the pull towards the initial weights; >= 0.
+    momentum : float
+        Heavy-ball momentum of a step of 1 ms (or of an update, for a rule that makes one a
+        presentation); in [0, 1). It stands for a low-pass filter with the time constant
+        1 ms/(1 - momentum), and 0 for no filter at all.
+    learning_rate : LearningRate, optional
+        `InverseSqrtRate` for rules that learn at every step, `HyperbolicRate` for rules that make
+        one update a presentation, `ConstantRate` for either. The published one by default.
+
+    Raises
+    ------
+    ParameterError
+        (a ValueError) If a value is out of its range, or the learning rate is not of the kind
+        that the rule needs.
+    DimensionMismatchError
+        If `gamma` or `momentum` has a unit.
+    """
+
+    rule: str = "circuit"
+    gamma: float | NDArray[np.float64] = 0.01
+    momentum: float = 0.95
+    learning_rate: LearningRate = None  # type: ignore[assignment]  # depends on the rule
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        one_of("Plasticity.rule", self.rule, RULES)
+        gamma = dimensionless("Plasticity.gamma", self.gamma, array=True)
+        in_range("Plasticity.gamma", gamma, self.gamma, minimum=0)
+        set_(self, "gamma", gamma)
+        momentum = dimensionless("Plasticity.momentum", self.momentum)
+        in_range("Plasticity.momentum", momentum, self.momentum, minimum=0, below=1)
+        set_(self, "momentum", momentum)
+        per_presentation = self.definition.per_presentation
+        if self.learning_rate is None:
+            set_(self, "learning_rate", PUBLISHED_RATES[per_presentation])
+        counts, kinds = (
+            ("presentations", "HyperbolicRate or ConstantRate")
+            if per_presentation
+            else ("time", "InverseSqrtRate or ConstantRate")
+        )
+        if not isinstance(self.learning_rate, LearningRate):
+            raise ParameterError(
+                "Plasticity.learning_rate", f"must be of {kinds}", self.learning_rate
+            )
+        if counts not in self.learning_rate.counts:
+            how = "makes one update a presentation" if per_presentation else "learns at every step"
+            raise ParameterError(
+                "Plasticity.learning_rate",
+                f"the rule {self.rule} {how} and needs a rate in {counts}: {kinds}",
+                self.learning_rate,
+            )
+
+    @property
+    def definition(self) -> Rule:
+        """The rule itself: its signal, and what follows from it."""
+        return RULES[self.rule]
+
+    def per_step(self, dt: float) -> StepConstants:
+        """Momentum and learning-rate factor of one step of ``dt`` ms.
+
+        Heavy-ball momentum mu per step is a low-pass filter of the update with the time constant
+        tau_m = dt/(1 - mu), so that the learning rate per ms is rate/(dt (1 - mu)). Both are kept
+        when dt changes; then learning does not depend on dt, except for Euler's error.
+
+        Raises
+        ------
+        ParameterError
+            If the step is longer than tau_m.
+        """
+        if self.momentum == 0:
+            return StepConstants(0.0, dt)
+        time_constant = 1 / (1 - self.momentum)
+        if dt > time_constant:
+            raise ParameterError(
+                "Plasticity.momentum",
+                f"stands for a filter of 1 ms/(1 - momentum) = {time_constant:g} ms, which steps "
+                f"of dt = {dt:g} ms cannot resolve; use a smaller dt, or momentum = 0",
+                self.momentum,
+            )
+        # 1 - dt/time_constant, written so that dt = 1 ms gives the momentum back to the last bit.
+        momentum = self.momentum if dt == 1 else 1 - dt * (1 - self.momentum)
+        return StepConstants(momentum, dt**2)
+
+    def _repr_html_(self) -> str:
+        from circuitsim.description import describe
+
+        return describe(Circuit(), self)._repr_html_()
+
+
+def common_length(owner: str, **values: Any) -> int | None:
+    """Return the length that the arrays among ``values`` share, or None if there is no array.
+
+    Raises
+    ------
+    ParameterError
+        If they differ.
+    """
+    lengths = {name: len(value) for name, value in values.items() if np.ndim(value)}
+    if len(set(lengths.values())) > 1:
+        raise ParameterError(owner, "arrays over circuits must have one length", lengths)
+    return next(iter(lengths.values()), None)

@@ -1,0 +1,182 @@
+"""Learning rates over time.
+
+The numbers are those of the published protocol: the rate of one step of 1 ms, whatever the time
+step of the simulation is (`Plasticity.per_step` converts), or of one update for a rule that makes
+one update a presentation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from brian2 import ms
+from brian2.units import Quantity
+from numpy.typing import ArrayLike, NDArray
+
+from circuitsim.validation import dimensionless, in_range, milliseconds
+
+
+class LearningRate:
+    """A learning rate that depends on time or on the number of presentations.
+
+    Attributes
+    ----------
+    counts : frozenset of str
+        What the rate may be counted in: ``"time"`` for rules that learn at every step,
+        ``"presentations"`` for rules that make one update a presentation.
+    expression : str
+        The rate in Brian2's syntax, of ``elapsed`` (time since the start, with unit) or
+        ``presented`` (number of presentations before this one) and the names of `constants`.
+    """
+
+    counts: ClassVar[frozenset[str]]
+    expression: ClassVar[str]
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Values of the names in `expression`."""
+        raise NotImplementedError
+
+    def at(self, when: ArrayLike) -> NDArray[np.float64]:
+        """Rate at times in ms since the start, or at presentation numbers 0, 1, ..."""
+        raise NotImplementedError
+
+    def first_step(self, dt: float) -> int:
+        """Number of the first step (of ``dt`` ms) that learns."""
+        return 0
+
+
+@dataclass(frozen=True)
+class InverseSqrtRate(LearningRate):
+    """``peak / sqrt(1 + t/timescale)``, and 0 while ``t <= onset`` (protocol B of the paper).
+
+    Parameters
+    ----------
+    peak : float
+        Rate of a step of 1 ms at t = 0, were it not for the onset; >= 0.
+    timescale : Quantity, time
+        When the rate has fallen by sqrt(2).
+    onset : Quantity, time
+        Learning starts after this, so that the rates have settled.
+
+    Raises
+    ------
+    ParameterError, DimensionMismatchError
+        If a value is out of its range, or has the wrong unit.
+
+    Examples
+    --------
+    >>> from brian2 import ms
+    >>> rate = InverseSqrtRate(3e-4, timescale=2 * ms, onset=50 * ms)
+    >>> rate.at([50, 96]).tolist()
+    [0.0, 4.285714285714286e-05]
+    """
+
+    peak: float
+    timescale: Quantity
+    onset: Quantity = field(default_factory=lambda: 0 * ms)
+
+    counts: ClassVar[frozenset[str]] = frozenset({"time"})
+    expression: ClassVar[str] = "peak/sqrt(1 + elapsed/timescale)*int(elapsed > onset)"
+
+    def __post_init__(self) -> None:
+        peak = dimensionless("InverseSqrtRate.peak", self.peak)
+        in_range("InverseSqrtRate.peak", peak, self.peak, minimum=0)
+        timescale = milliseconds("InverseSqrtRate.timescale", self.timescale)
+        in_range("InverseSqrtRate.timescale", timescale, self.timescale, above=0, unit="ms")
+        onset = milliseconds("InverseSqrtRate.onset", self.onset)
+        in_range("InverseSqrtRate.onset", onset, self.onset, minimum=0, unit="ms")
+        object.__setattr__(self, "peak", peak)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return {"peak": self.peak, "timescale": self.timescale, "onset": self.onset}
+
+    def at(self, when: ArrayLike) -> NDArray[np.float64]:
+        when = np.asarray(when, dtype=float)
+        rate = self.peak / np.sqrt(1 + when / float(self.timescale / ms))
+        return np.where(when > float(self.onset / ms), rate, 0.0)
+
+    def first_step(self, dt: float) -> int:
+        # Multiples of dt are not exact: without the margin a step at the onset could count as later.
+        return math.floor(float(self.onset / ms) / dt + 1e-6) + 1
+
+
+@dataclass(frozen=True)
+class HyperbolicRate(LearningRate):
+    """``scale / (offset + i)`` in presentation i = 0, 1, ... (protocol A of the paper).
+
+    Parameters
+    ----------
+    scale : float
+        >= 0.
+    offset : float
+        Presentations, > 0.
+
+    Raises
+    ------
+    ParameterError, DimensionMismatchError
+        If a value is out of its range, or has a unit.
+
+    Examples
+    --------
+    >>> HyperbolicRate(0.5, offset=1000).at([0, 1000]).tolist()
+    [0.0005, 0.00025]
+    """
+
+    scale: float
+    offset: float
+
+    counts: ClassVar[frozenset[str]] = frozenset({"presentations"})
+    expression: ClassVar[str] = "scale/(offset + presented)"
+
+    def __post_init__(self) -> None:
+        scale = dimensionless("HyperbolicRate.scale", self.scale)
+        in_range("HyperbolicRate.scale", scale, self.scale, minimum=0)
+        offset = dimensionless("HyperbolicRate.offset", self.offset)
+        in_range("HyperbolicRate.offset", offset, self.offset, above=0)
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "offset", offset)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return {"scale": self.scale, "offset": self.offset}
+
+    def at(self, when: ArrayLike) -> NDArray[np.float64]:
+        return self.scale / (self.offset + np.asarray(when, dtype=float))
+
+
+@dataclass(frozen=True)
+class ConstantRate(LearningRate):
+    """The same rate always, for rules of either kind.
+
+    Parameters
+    ----------
+    value : float
+        Rate of a step of 1 ms, or of one update a presentation; >= 0.
+
+    Raises
+    ------
+    ParameterError, DimensionMismatchError
+        If the value is negative, or has a unit.
+    """
+
+    value: float
+
+    counts: ClassVar[frozenset[str]] = frozenset({"time", "presentations"})
+    expression: ClassVar[str] = "constant_rate"
+
+    def __post_init__(self) -> None:
+        value = dimensionless("ConstantRate.value", self.value)
+        in_range("ConstantRate.value", value, self.value, minimum=0)
+        object.__setattr__(self, "value", value)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return {"constant_rate": self.value}
+
+    def at(self, when: ArrayLike) -> NDArray[np.float64]:
+        return np.full(np.shape(when), self.value)

@@ -1,0 +1,180 @@
+"""Closed forms: where the rates settle, where the weights end, and when Euler is stable."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from circuitsim import measures
+from circuitsim.inputs import check_covariance, spectrum
+from circuitsim.rules import RULES
+from circuitsim.validation import ParameterError, dimensionless, in_range, one_of
+
+
+class Rates(NamedTuple):
+    """Rates of the excitatory neurons, shape (..., neuron), and of the interneuron, shape (...)."""
+
+    rate: NDArray[np.float64]
+    rate_inh: NDArray[np.float64]
+
+
+def fast_fixed_point(drive: ArrayLike, alpha: ArrayLike = 10.0, b: ArrayLike = 1.0) -> Rates:
+    """Rates to which the circuit settles while weights and input stay the same (Eqs. 7-8).
+
+    r_i* = b + z_i - alpha/(1 + alpha) zbar and r_inh* = zbar/(1 + alpha).
+
+    Parameters
+    ----------
+    drive : array_like, shape (..., neuron)
+        Drive of each neuron, z_i = w_i.x.
+    alpha, b : array_like, shape (...)
+        Strength of inhibition and baseline rate.
+
+    Returns
+    -------
+    Rates
+        ``rate`` of shape (..., neuron) and ``rate_inh`` of shape (...).
+    """
+    drive = np.asarray(drive, dtype=float)
+    alpha, b = np.asarray(alpha, dtype=float), np.asarray(b, dtype=float)
+    mean = drive.mean(axis=-1)
+    inhibition = mean / (1 + alpha)
+    return Rates(drive + (b - alpha * inhibition)[..., np.newaxis], inhibition)
+
+
+def fixed_point(
+    w_init: ArrayLike,
+    gamma: float,
+    rule: str = "circuit",
+    alpha: float = 10.0,
+    covariance: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Weights at which a rule comes to rest, averaged over inputs (Eq. 5 and its relatives).
+
+    Deviations from the pool's mean end as (C + gamma I)^-1 gamma times their initial values for
+    every rule. The mean ends as (g C + gamma I)^-1 gamma times its initial value with g the rule's
+    gain for the mean (`Rule.gain_of_mean`): 0 for ``mean_subtracted`` (Eq. 5) and
+    ``inhibition_gated``, which keep the mean, and 1/(1 + alpha) for ``circuit``, which does not.
+    Directions without input (or a pull) keep their initial weights.
+
+    The rates are taken to be settled at all times. For ``inhibition_gated`` this is a limit: the
+    interneuron's transient at the start of each presentation makes the mean decay slowly.
+
+    Parameters
+    ----------
+    w_init : array_like, shape (..., neuron, input)
+        Initial weights.
+    gamma : float
+        Strength of the pull towards them; >= 0.
+    rule : str
+        Name of a linear rule.
+    alpha : float
+        Strength of inhibition; >= 0. Rules without a circuit ignore it.
+    covariance : array_like, shape (input, input), optional
+        Mean over inputs of x x^T; the identity by default.
+
+    Returns
+    -------
+    ndarray, shape (..., neuron, input)
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of its range, or the rule has no closed form.
+
+    Examples
+    --------
+    >>> fixed_point([[0.0], [2.0]], gamma=1.0, rule="mean_subtracted").tolist()
+    [[0.5], [1.5]]
+    """
+    weights = np.asarray(w_init, dtype=float)
+    if weights.ndim < 2 or 0 in weights.shape[-2:]:
+        raise ParameterError("w_init", "must have the shape (..., neuron, input)", weights.shape)
+    pull = dimensionless("gamma", gamma)
+    in_range("gamma", pull, gamma, minimum=0)
+    inhibition = dimensionless("alpha", alpha)
+    in_range("alpha", inhibition, alpha, minimum=0)
+    definition = RULES[one_of("rule", rule, RULES)]
+    gain = float(definition.gain_of_mean(inhibition))
+    assert definition.linear is not None  # gain_of_mean has refused other rules
+
+    n_inputs = weights.shape[-1]
+    if covariance is None:
+        values, vectors = np.ones(n_inputs), np.eye(n_inputs)
+    else:
+        values, vectors = spectrum(check_covariance(covariance, n_inputs))
+
+    mean = weights.mean(axis=-2, keepdims=True)
+    kept_of_deviations = _kept(definition.linear.rate * values, pull)
+    kept_of_mean = _kept(gain * values, pull)
+    deviations = ((weights - mean) @ vectors) * kept_of_deviations @ vectors.T
+    return deviations + (mean @ vectors) * kept_of_mean @ vectors.T
+
+
+def minimum_inverse_snr_w(gamma: ArrayLike) -> NDArray[np.float64]:
+    """The paper's "theoretical minimum" of the inverse SNR of the weights.
+
+    That of Eq. 5 for uncorrelated inputs and initial weights whose mean and standard deviation are
+    equal, as in w_init = 1 + N(0, 1): deviations shrink by gamma/(1 + gamma), the mean does not.
+
+    Parameters
+    ----------
+    gamma : array_like
+        Strength of the pull towards the initial weights; >= 0.
+
+    Returns
+    -------
+    ndarray, shape of ``gamma``
+
+    Examples
+    --------
+    >>> np.log10(minimum_inverse_snr_w([0.1, 0.01, 0.001])).round(2).tolist()
+    [-2.08, -4.01, -6.0]
+    """
+    gamma = np.asarray(gamma, dtype=float)
+    in_range("gamma", gamma, gamma, minimum=0)
+    return np.square(gamma / (1 + gamma))
+
+
+def fixed_point_inverse_snr_w(
+    w_init: ArrayLike,
+    gamma: float,
+    rule: str = "circuit",
+    alpha: float = 10.0,
+    covariance: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Inverse SNR of the weights at a rule's own fixed point.
+
+    Parameters and errors as in `fixed_point`. For gamma = 0 this is the limit of small gamma: the
+    circuit's mean and deviations then both vanish, but their ratio does not.
+
+    Returns
+    -------
+    ndarray, shape (...)
+    """
+    weights = fixed_point(w_init, gamma, rule, alpha, covariance)
+    if gamma == 0 and RULES[rule].gain_of_mean(alpha) > 0:
+        # Far below any pull of interest, and far above where squares of weights underflow.
+        weights = fixed_point(w_init, 1e-30, rule, alpha, covariance)
+    return measures.inverse_snr_w(weights)
+
+
+def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
+    """Step below which forward Euler is stable, 2 tau/(1 + alpha), in the unit of ``tau``.
+
+    The mean mode of the circuit has the eigenvalues (-1 +- i sqrt(alpha))/tau.
+
+    Examples
+    --------
+    >>> float(stability_bound(tau=30.0, alpha=59.0))
+    1.0
+    """
+    return 2 * tau / (1 + np.asarray(alpha, dtype=float))  # type: ignore[operator, return-value]
+
+
+def _kept(strength: NDArray[np.float64], pull: float) -> NDArray[np.float64]:
+    """Share of a weight that is left: pull/(strength + pull), and 1 where nothing acts at all."""
+    total = strength + pull
+    return np.divide(pull, total, out=np.ones_like(total), where=total > 0)

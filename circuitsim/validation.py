@@ -1,0 +1,180 @@
+"""Checks of values that users give: one place, one style of message.
+
+Every check names the parameter, states the rule and repeats what was given, in the style
+``Circuit.alpha: must be >= 0 (got -1)``.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+from brian2.units import Quantity, second
+from brian2.units.fundamentalunits import (
+    DIMENSIONLESS,
+    DimensionMismatchError,
+    get_dimensions,
+)
+
+MILLISECONDS_PER_SECOND = 1e3
+
+
+class ParameterError(ValueError):
+    """A value that a parameter cannot take.
+
+    Parameters
+    ----------
+    parameter : str
+        The parameter's full name, e.g. ``"Circuit.alpha"``.
+    rule : str
+        What is allowed, and where possible what to do instead.
+    value : object
+        What was given.
+    """
+
+    def __init__(self, parameter: str, rule: str, value: object) -> None:
+        self.parameter = parameter
+        self.rule = rule
+        self.value = value
+        super().__init__(f"{parameter}: {rule} (got {shown(value)})")
+
+    def __reduce__(self) -> tuple[type[ParameterError], tuple[str, str, object]]:
+        return type(self), (self.parameter, self.rule, self.value)
+
+
+def shown(value: object) -> str:
+    """Show a value in a message: as the user would write it, and never at length."""
+    if isinstance(value, np.ndarray) and not isinstance(value, Quantity) and value.ndim == 0:
+        value = value.item()
+    text = f"{value:g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def dimensionless(parameter: str, value: Any, *, array: bool = False) -> Any:
+    """Return ``value`` as a float, or as a read-only 1-d float array where that is allowed.
+
+    Raises
+    ------
+    ParameterError
+        If it is no finite real number (or, with ``array``, no non-empty 1-d array of them).
+    DimensionMismatchError
+        If it has a unit.
+    """
+    dimensions = _dimensions(value)
+    if dimensions is not DIMENSIONLESS:
+        raise DimensionMismatchError(
+            f"{parameter}: a plain number is required, without a unit (got {shown(value)})",
+            dimensions,
+        )
+    return _finite(parameter, value, value, array)
+
+
+def milliseconds(parameter: str, value: Any, *, array: bool = False) -> Any:
+    """Return a time given as a Brian2 quantity in milliseconds, as `dimensionless` does.
+
+    Raises
+    ------
+    DimensionMismatchError
+        If it is not a time; a bare number is not.
+    ParameterError
+        If it is not finite.
+    """
+    dimensions = _dimensions(value)
+    if dimensions is not second.dim:
+        what = "it has no unit" if dimensions is DIMENSIONLESS else "it is no time"
+        raise DimensionMismatchError(
+            f"{parameter}: a time is required, e.g. 30*ms with `from brian2 import ms` "
+            f"(got {shown(value)}: {what})",
+            dimensions,
+        )
+    # Dividing by ms rather than multiplying by 1000 gives the number that the user wrote.
+    return _finite(parameter, np.asarray(value) / (1 / MILLISECONDS_PER_SECOND), value, array)
+
+
+def _dimensions(value: Any) -> Any:
+    try:
+        return get_dimensions(value)
+    except (TypeError, ValueError):  # no number at all: the checks that follow say so
+        return DIMENSIONLESS
+
+
+def _finite(parameter: str, bare: Any, given: Any, array: bool) -> Any:
+    kind = "a finite number" + (", or a 1-d array with one for each circuit" if array else "")
+    try:
+        numeric = np.asarray(bare)
+    except ValueError:
+        raise ParameterError(parameter, f"must be {kind}", given) from None
+    if numeric.dtype.kind not in "iuf":
+        raise ParameterError(parameter, f"must be {kind}", given)
+    numeric = numeric.astype(float)
+    if not np.all(np.isfinite(numeric)):
+        raise ParameterError(parameter, f"must be {kind}", given)
+    if numeric.ndim == 0:
+        return float(numeric)
+    if not array or numeric.ndim > 1 or numeric.size == 0:
+        raise ParameterError(parameter, f"must be {kind}", given)
+    numeric.setflags(write=False)
+    return numeric
+
+
+def in_range(
+    parameter: str,
+    value: Any,
+    given: Any,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    unit: str = "",
+) -> None:
+    """Raise a `ParameterError` unless every number in ``value`` lies in the range."""
+    unit = f" {unit}" if unit else ""
+    rules = [
+        (above, np.greater, ">"),
+        (minimum, np.greater_equal, ">="),
+        (below, np.less, "<"),
+    ]
+    wanted = " and ".join(f"{sign} {b:g}{unit}" for b, _, sign in rules if b is not None)
+    if not all(np.all(holds(value, b)) for b, holds, _ in rules if b is not None):
+        raise ParameterError(parameter, f"must be {wanted}", given)
+
+
+def integer(parameter: str, value: Any, *, minimum: int) -> int:
+    """Return ``value`` as an int.
+
+    Raises
+    ------
+    ParameterError
+        If it is no whole number, or smaller than ``minimum``.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+    if not whole or int(value) < minimum:  # type: ignore[call-overload]
+        raise ParameterError(parameter, f"must be a whole number >= {minimum}", value)
+    return int(value)
+
+
+def one_of(parameter: str, value: Any, allowed: Any) -> str:
+    """Return ``value`` if it is one of the names allowed, else raise a `ParameterError`."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ParameterError(parameter, f"must be one of {', '.join(sorted(allowed))}", value)
+    return value
+
+
+def whole_steps(presentation: float, dt: float) -> int:
+    """Return how many steps of ``dt`` make one presentation, both in ms.
+
+    Raises
+    ------
+    ParameterError
+        If a presentation is not a whole number of steps.
+    """
+    steps = presentation / dt
+    if steps < 0.5 or not math.isclose(steps, round(steps), rel_tol=1e-9):
+        raise ParameterError(
+            "presentation",
+            f"must be a whole number of steps of dt = {dt:g} ms",
+            presentation / MILLISECONDS_PER_SECOND * second,
+        )
+    return round(steps)
