@@ -1,0 +1,266 @@
+"""The exact propagator: the numbers of the step-by-step scheme without its steps.
+
+For a linear circuit a whole presentation is one small matrix (`circuitsim.engines.coefficients`),
+and a pool of any size is as many rows as it has inputs (`circuitsim.engines.rows`). What remains is
+a rank-one change of those rows in each presentation. It performs the arithmetic of the published
+scheme in another order, so that its numbers agree with that scheme's to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from circuitsim import measures
+from circuitsim.engines import _kernels_numpy
+from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
+from circuitsim.engines.coefficients import Coefficients, Dynamics
+from circuitsim.engines.rows import reduced
+from circuitsim.engines.schemes import Euler, Scheme, Updates
+from circuitsim.engines.traces import RateTraces
+from circuitsim.rules import LinearSignal
+from circuitsim.validation import ParameterError, integer, one_of
+
+CODEGEN = ("auto", "numba", "numpy")
+
+_BLOCK = 512  # presentations at a time
+_MEMORY = 2**26  # bytes that a block may take
+
+
+class Propagator:
+    """Engine for circuits and rules that are linear.
+
+    Parameters
+    ----------
+    codegen : str
+        ``"numba"`` for compiled loops, ``"numpy"``, or ``"auto"``: Numba where it is installed.
+        Their numbers agree to rounding. Rates after every step are always rebuilt by NumPy.
+    threads : int
+        Number of threads that share the circuits of a batch; >= 1.
+
+    Raises
+    ------
+    ParameterError
+        If codegen is none of these, or is ``"numba"`` where that is not installed.
+    """
+
+    def __init__(self, codegen: str = "auto", threads: int = 1) -> None:
+        one_of("codegen", codegen, CODEGEN)
+        self._kernels = _kernels(codegen)
+        self._threads = integer("threads", threads, minimum=1)
+
+    def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
+        """Run a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            What to run; it is not changed.
+        progress : callable, optional
+            Called with the fraction done.
+
+        Raises
+        ------
+        ParameterError
+            If the rule is not linear in the rates.
+        """
+        kernels = _kernels_numpy if batch.record_rates else self._kernels
+        with ThreadPoolExecutor(self._threads) as executor:
+            spread = executor.map if self._threads > 1 else map
+            return _Run(batch, kernels, spread)(progress)
+
+
+def _kernels(codegen: str) -> ModuleType:
+    if codegen == "numpy":
+        return _kernels_numpy
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        if codegen == "auto":
+            return _kernels_numpy
+        raise ParameterError(
+            "codegen",
+            "needs Numba, which is not installed; use codegen='numpy', or "
+            "`pip install circuitsim[compiled]`",
+            codegen,
+        ) from None
+    from circuitsim.engines import _kernels_numba
+
+    return _kernels_numba
+
+
+class _Run:
+    """One batch on its way.
+
+    Parameters
+    ----------
+    batch : Batch
+    kernels : module
+        `_kernels_numpy` or `_kernels_numba`.
+    spread : callable
+        ``map``, or one that shares the work between threads.
+    """
+
+    def __init__(
+        self, batch: Batch, kernels: ModuleType, spread: Callable[..., Iterable[Any]]
+    ) -> None:
+        self.batch = batch
+        self.kernels = kernels
+        self.spread = spread
+        self.scheme = _scheme(batch, kernels)
+        self.pool = reduced(batch, self.scheme.step, batch.plasticity.momentum > 0)
+        n_circuits, _, n_inputs = batch.shape
+
+        # Circuits that see the same inputs with the same parameters share their coefficients.
+        parameters = np.stack([batch.alpha, batch.tau, batch.gamma])
+        self.inputs_shared = len(batch.inputs.shape) == 2
+        self.which = np.arange(n_circuits)
+        if self.inputs_shared:
+            parameters, which = np.unique(parameters, axis=1, return_inverse=True)
+            self.which = which.reshape(n_circuits)
+        self.dynamics = Dynamics(_signal(batch), *parameters)
+
+        at_once = kernels.circuits_at_once(self.pool.deviations.init.shape[1], n_inputs)
+        self.traces = None
+        if batch.record_rates:
+            self.traces = RateTraces(batch, self.pool, self.which)
+            at_once = n_circuits
+        self.chunks = _slices(n_circuits, at_once)
+        self.parameter_chunks = _slices(parameters.shape[1], at_once)
+        shape = (n_circuits, len(batch.record))
+        self.measured = [np.empty(shape) for _ in range(3)]
+        self.mean_init = self.pool.mean.init[:, 0]
+
+    def __call__(self, progress: Progress | None) -> Outcome:
+        batch, pool = self.batch, self.pool
+        before = pool.deviations.moved.copy(), pool.mean.moved.copy()
+        if batch.record[0] == 0:
+            weights = pool.deviations.init + pool.deviations.moved
+            self._measure(
+                slice(None),
+                slice(0, 1),
+                (self.mean_init + pool.mean.moved[:, 0])[np.newaxis],
+                np.square(weights).sum(axis=1)[np.newaxis],
+            )
+        for block in _slices(batch.n_presentations, self._presentations_at_once()):
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._advance(block)
+            if progress is not None:
+                progress(block.stop / batch.n_presentations)
+        return self._outcome(*before)
+
+    def _presentations_at_once(self) -> int:
+        """As many as memory allows: a power of two, as sources draw their inputs in such blocks."""
+        batch = self.batch
+        n_circuits, n_neurons, n_inputs = batch.shape
+        numbers = 3 * n_circuits * n_inputs + 40 * self.dynamics.alpha.size + batch.steps
+        if batch.record_rates:
+            numbers += batch.steps * n_circuits * (14 + n_neurons)
+        fitting = max(1, _MEMORY // (8 * numbers))
+        return min(_BLOCK, 1 << (fitting.bit_length() - 1))
+
+    def _advance(self, block: slice) -> None:
+        """Carry all circuits through a block of presentations."""
+        batch = self.batch
+        inputs = batch.input_block(block.start, block.stop)
+        seen = inputs[:, :1] if self.inputs_shared else inputs
+        square = np.einsum("pcj,pcj->pc", seen, seen)
+        square = np.broadcast_to(square, (len(inputs), self.dynamics.alpha.size))
+        rates = self.scheme.rates(block.start, block.stop)
+        coefficients = Coefficients.empty(square.shape)
+        traces = self.traces
+        watch_steps = {} if traces is None else {"after_step": traces.after_step}
+        watch_starts = {} if traces is None else {"before": traces.before_presentation}
+
+        def compute(chunk: slice) -> None:
+            computed = self.scheme.coefficients(
+                rates, square[:, chunk], self.dynamics.of_circuits(chunk), **watch_steps
+            )
+            for values, part in zip(coefficients, computed, strict=True):
+                values[:, chunk] = part
+
+        # Where in `measured` the presentations of this block are, and where in the block.
+        first, last = np.searchsorted(batch.record, [block.start, block.stop], side="right")
+        slots = np.full(len(inputs), -1)
+        slots[batch.record[first:last] - block.start - 1] = np.arange(last - first)
+
+        def advance(chunk: slice) -> None:
+            moments = self.kernels.advance(
+                self.pool.deviations.of_circuits(chunk),
+                self.pool.mean.of_circuits(chunk),
+                inputs[:, chunk],
+                coefficients.of_circuits(self.which[chunk]),
+                slots,
+                **watch_starts,
+            )
+            self._measure(chunk, slice(first, last), *moments)
+
+        for task, chunks in ((compute, self.parameter_chunks), (advance, self.chunks)):
+            for _ in self.spread(task, chunks):  # asking for the results raises a thread's errors
+                pass
+        if traces is not None:
+            traces.finish_block()
+
+    def _measure(self, chunk: slice, at: slice, mean: Array, squares: Array) -> None:
+        """Measure weights from mean and sum of squared deviations, (measurement, circuit, input)."""
+        variance = squares / self.batch.shape[1]
+        snr_w, inverse_snr_w, mean_weight_cosine = self.measured
+        snr_w[chunk, at] = measures.snr_from_moments(mean, variance).T
+        inverse_snr_w[chunk, at] = measures.inverse_snr_from_moments(mean, variance).T
+        mean_weight_cosine[chunk, at] = measures.cosine(mean, self.mean_init[chunk]).T
+
+    def _outcome(self, deviations_before: Array, mean_before: Array) -> Outcome:
+        batch, pool, state = self.batch, self.pool, self.batch.state
+        after = State(
+            weights=state.weights.copy(),
+            velocity=state.velocity.copy(),
+            rate=state.rate.copy(),
+            rate_inh=state.rate_inh.copy(),
+            presentations=state.presentations + batch.n_presentations,
+            elapsed=state.elapsed + batch.n_presentations * batch.presentation,
+        )
+        if batch.n_presentations:
+            # Differences, so that weights which do not move stay what they are to the last bit.
+            after.weights += pool.neurons(
+                pool.deviations.moved - deviations_before, pool.mean.moved - mean_before
+            )
+            after.velocity = pool.neurons(pool.deviations.velocity, pool.mean.velocity)
+            after.velocity /= self.scheme.step
+            if not batch.plasticity.definition.per_presentation:
+                rate = pool.neurons(
+                    pool.deviations.rate[..., np.newaxis], pool.mean.rate[..., np.newaxis]
+                )
+                after.rate = rate[..., 0] + batch.b[:, np.newaxis]
+                after.rate_inh = pool.mean.inhibition[:, 0]
+        snr_w, inverse_snr_w, mean_weight_cosine = self.measured
+        outcome = Outcome(after, snr_w, inverse_snr_w, mean_weight_cosine)
+        if self.traces is not None:
+            outcome.rate_trace, outcome.rate_inh_trace = self.traces.rate, self.traces.rate_inh
+        outcome.attributes["codegen"] = self.kernels.__name__.rpartition("_")[-1]
+        return outcome
+
+
+def _signal(batch: Batch) -> LinearSignal:
+    rule = batch.plasticity.definition
+    if rule.linear is None:
+        raise ParameterError(
+            "Plasticity.rule",
+            f"{rule.name} is not linear in the rates, which the propagator needs; "
+            "use engine='brian2'",
+            rule.signal,
+        )
+    return rule.linear
+
+
+def _scheme(batch: Batch, kernels: ModuleType) -> Scheme:
+    if batch.plasticity.definition.per_presentation:
+        return Updates(batch)
+    return Euler(batch, kernels.euler)
+
+
+def _slices(length: int, at_once: int) -> list[slice]:
+    return [slice(i, min(i + at_once, length)) for i in range(0, length, at_once)]
