@@ -1,7 +1,7 @@
-"""The model's equations as Brian2 strings: what the network is built from, and what users are shown.
+"""The model's equations as Brian2 strings: what networks are built from and users are shown.
 
-Symbols as in the paper, with ``r_inh`` for the interneuron's rate, ``z`` for the drive w.x, ``m`` for
-heavy-ball momentum and ``x`` for an input. ``_pre`` and ``_post`` are Brian2's suffixes.
+Symbols as in the paper, with ``r_inh`` for the interneuron's rate, ``z`` for the drive w.x, ``m``
+for heavy-ball momentum and ``x`` for an input. ``_pre`` and ``_post`` are Brian2's suffixes.
 """
 
 # Eq. 7, one excitatory neuron, and Eq. 8, the interneuron of its pool.
@@ -24,12 +24,13 @@ w_mean_pre = w/pool_size : 1 (summed)
 w_var_pre = (w - w_mean_pre)**2/pool_size : 1 (summed)
 """
 
-# The same, reduced. While x stays the same, a synapse moves along x by an amount that is its neuron's
-# alone, and its deviation from w_init and its momentum decay by factors that are its circuit's alone:
+# The same, reduced. While x stays the same, a synapse moves along x by an amount that is its
+# neuron's alone, and its deviation from w_init and its momentum decay by factors that are its
+# circuit's alone:
 #     w - w_init = dev_kept (w - w_init)_0 + dev_from_m m_0 + moved x
 #     m          = m_from_dev (w - w_init)_0 + m_kept m_0 + moving x
-# with _0 for the start of the presentation. So neurons and interneurons integrate these, and synapses
-# follow once a presentation.
+# with _0 for the start of the presentation. So neurons and interneurons integrate these, and
+# synapses follow once a presentation.
 DRIVE_WITHIN_PRESENTATION = "z = z_init + dev_kept*z_dev + dev_from_m*z_m + moved*x_squared : 1"
 
 PROJECTIONS = """

@@ -19,7 +19,7 @@ from circuitsim.engines.network import MILLI, NetworkSpec, build
 from circuitsim.validation import ParameterError, one_of
 
 # The package's attribute of this name is the active device, not the module.
-devices = importlib.import_module("brian2.devices.device")
+devices: Any = importlib.import_module("brian2.devices.device")
 logger = logging.getLogger("circuitsim")
 
 CODEGENS = ("auto", "cpp_standalone", "cython", "numpy")
@@ -274,8 +274,8 @@ def _run_in_process(spec: NetworkSpec, values: Values, target: str, report: Prog
 def _own_session(target: str) -> Iterator[None]:
     """Use Brian2's runtime device and our preferences, and leave no trace of that.
 
-    The device is swapped rather than set: `brian2.set_device` would carry time steps over and forget
-    what a user's own device was told.
+    The device is swapped rather than set: `brian2.set_device` would carry time steps over and
+    forget what a user's own device was told.
     """
     preferences = {"codegen.target": target, "core.default_float_dtype": np.float64}
     before = {name: brian2.prefs[name] for name in preferences}

@@ -9,11 +9,11 @@ Three networks, all for a whole batch of circuits at once:
 * `_ideal`: rules that make one update a presentation, without a circuit.
 
 Order within a step (Brian2 sorts by ``when``, then ``order``, then name): at the first step of a
-presentation the synapses follow what the last one did (start, 0), accumulators are reset (start, 1),
-the next pattern is shown (start, 2) and the weights' moments and projections are summed (groups, -21
-and -13; a summed variable comes one before its target). At every step the mean rate is summed from
-the old rates (groups, -5), r and then r_inh advance from the old values (groups, -2 and 0), and the
-plasticity uses the new rates (synapses).
+presentation the synapses follow what the last one did (start, 0), accumulators are reset (start,
+1), the next pattern is shown (start, 2) and the weights' moments and projections are summed
+(groups, -21 and -13; a summed variable comes one before its target). At every step the mean rate is
+summed from the old rates (groups, -5), r and then r_inh advance from the old values (groups, -2
+and 0), and the plasticity uses the new rates (synapses).
 """
 
 from __future__ import annotations
@@ -132,7 +132,12 @@ class _Builder:
         inputs = objects[0]
         objects.append(
             StateMonitor(
-                inputs, ["w_mean", "w_var"], record=True, clock=self.tick, when="end", name="moments"
+                inputs,
+                ["w_mean", "w_var"],
+                record=True,
+                clock=self.tick,
+                when="end",
+                name="moments",
             )
         )
         results += ["moments.w_mean", "moments.w_var"]
@@ -272,14 +277,15 @@ class _Builder:
 
     def _ideal(self) -> tuple[list[Any], list[str]]:
         inputs = self._inputs()
-        excitatory = self._neurons(
-            "z : 1\nz_mean : 1 (linked)\nsignal : 1", self.tick, order=-10
-        )
+        excitatory = self._neurons("z : 1\nz_mean : 1 (linked)\nsignal : 1", self.tick, order=-10)
         pool = self._pool("z_mean", self.tick, order=-8)
         excitatory.z_mean = linked_var(pool, "z_mean", index=self.circuit_of_neuron)
         averaging = self._averaging(excitatory, pool, equations.MEAN_DRIVE)
         feedforward = self._plastic(inputs, excitatory, self.tick)
-        return [inputs, excitatory, pool, averaging, feedforward], ["feedforward.w", "feedforward.m"]
+        return [inputs, excitatory, pool, averaging, feedforward], [
+            "feedforward.w",
+            "feedforward.m",
+        ]
 
     def _plastic(self, inputs: NeuronGroup, excitatory: NeuronGroup, clock: Clock) -> Synapses:
         """Feedforward synapses that drive the neurons and learn at every tick of ``clock``."""
@@ -310,10 +316,8 @@ class _Builder:
             """
         )
         excitatory, interneuron = circuit[:2]
-        # Synapses cannot read linked variables with an index: the inputs copy their circuit's factors.
-        inputs = self._inputs(
-            "\n" + "\n".join(f"{f} : 1\nfinal_{f} : 1 (linked)" for f in factors)
-        )
+        # Synapses cannot read linked variables with an index: the inputs copy the factors.
+        inputs = self._inputs("\n" + "\n".join(f"{f} : 1\nfinal_{f} : 1 (linked)" for f in factors))
         for factor in factors:
             source = linked_var(interneuron, factor, index=self.circuit_of_input)
             setattr(inputs, f"final_{factor}", source)
@@ -325,8 +329,8 @@ class _Builder:
             name="hand_over",
         )
 
-        # A summed variable follows its target's clock: the projections of the weights on the pattern,
-        # once a presentation, need neurons of their own.
+        # A summed variable follows its target's clock: the projections of the weights on the
+        # pattern, once a presentation, need neurons of their own.
         dendrites = NeuronGroup(
             self.spec.n_circuits * self.spec.n_neurons,
             """
@@ -378,9 +382,7 @@ class _Builder:
             when="synapses",
             name="learn",
         )
-        interneuron.run_regularly(
-            equations.DECAY, clock=self.step, when="synapses", name="decay"
-        )
+        interneuron.run_regularly(equations.DECAY, clock=self.step, when="synapses", name="decay")
         objects = [inputs, *circuit, dendrites, patterns, norm, feedforward]
         results = ["feedforward.dev", "feedforward.m", "excitatory.r", "interneuron.r_inh"]
         results += ["excitatory.moved", "excitatory.moving", "inputs.x"]

@@ -1,9 +1,10 @@
 """C++ standalone code: compiled once for each shape of network, kept, and run as a process.
 
-Brian2 keeps the active device in the state of the whole process. So the code is generated and compiled
-in a process of its own, into a directory named by everything that determines it; a run starts the
-program found there, with its values in files. Programs are only read, each run has its own
-directory, and a directory gets its name when it is complete: any number of runs can go on at once.
+Brian2 keeps the active device in the state of the whole process. So the code is generated and
+compiled in a process of its own, into a directory named by everything that determines it; a run
+starts the program found there, with its values in files. Programs are only read, each run has its
+own directory, and a directory gets its name when it is complete: any number of runs can go on at
+once.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def compiler_works() -> bool:
         return False
     with tempfile.TemporaryDirectory(prefix="circuitsim-") as directory:
         source, program = Path(directory, "probe.cpp"), Path(directory, "probe")
-        source.write_text("#include <vector>\nint main() { return std::vector<int>(3).size() - 3; }\n")
+        source.write_text(
+            "#include <vector>\nint main() { return std::vector<int>(3).size() - 3; }\n"
+        )
         try:
             command = [_compiler(), str(source), "-o", str(program)]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
@@ -72,6 +75,7 @@ def run(spec: NetworkSpec, values: dict[str, Any], report: Progress) -> dict[str
     Parameters
     ----------
     spec : NetworkSpec
+        What to run.
     values : dict
         What to set first, in SI units, by ``"group.variable"``.
     report : callable
