@@ -12,18 +12,33 @@ __version__ = "0.1.0"
 # Loaded when first used: importing Brian2 takes a second, which `--help` should not.
 _HOMES = {
     "Circuit": "parameters",
-    "Plasticity": "parameters",
     "ConstantRate": "schedules",
     "HyperbolicRate": "schedules",
     "InverseSqrtRate": "schedules",
     "ParameterError": "validation",
-    "simulate": "engines.simulation",
-    "log_spaced": "engines.simulation",
+    "Plasticity": "parameters",
     "describe": "description",
+    "log_spaced": "engines.simulation",
+    "simulate": "engines.simulation",
 }
 _MODULES = ("inputs", "measures", "rules", "theory")
 
-__all__ = [*_HOMES, *_MODULES, "__version__"]
+__all__ = [
+    "Circuit",
+    "ConstantRate",
+    "HyperbolicRate",
+    "InverseSqrtRate",
+    "ParameterError",
+    "Plasticity",
+    "__version__",
+    "describe",
+    "inputs",
+    "log_spaced",
+    "measures",
+    "rules",
+    "simulate",
+    "theory",
+]
 
 if TYPE_CHECKING:
     from circuitsim import inputs, measures, rules, theory

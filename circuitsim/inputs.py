@@ -8,7 +8,7 @@ for one block only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -146,7 +146,7 @@ class StackedInputs:
 def as_source(inputs: ArrayLike | InputSource) -> InputSource:
     """Return ``inputs`` as a source: itself if it is one, else from an array (`ArrayInputs`)."""
     if hasattr(inputs, "block"):
-        return inputs
+        return cast(InputSource, inputs)
     return ArrayInputs(inputs)
 
 

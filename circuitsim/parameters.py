@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from brian2 import ms
 from brian2.units import Quantity
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.rules import RULES, Rule
 from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
@@ -48,7 +48,7 @@ class _Parameters:
         )
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._values() == other._values()  # type: ignore
+        return type(self) is type(other) and self._values() == other._values()
 
     def __hash__(self) -> int:
         return hash((type(self), self._values()))
@@ -85,8 +85,8 @@ class Circuit(_Parameters):
 
     n_neurons: int = 100
     tau: Quantity = field(default_factory=lambda: 30 * ms)
-    alpha: float | NDArray[np.float64] = 10.0
-    b: float | NDArray[np.float64] = 1.0
+    alpha: ArrayLike = 10.0
+    b: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -107,7 +107,7 @@ class Circuit(_Parameters):
     @property
     def tau_ms(self) -> float | NDArray[np.float64]:
         """`tau` in milliseconds, without its unit."""
-        return self._tau_ms  # type: ignore[attr-defined, no-any-return]
+        return self._tau_ms  # type: ignore[attr-defined]
 
     def check_step(self, dt: float) -> None:
         """Raise a `ParameterError` if forward Euler with steps of ``dt`` ms is unstable.
@@ -118,16 +118,15 @@ class Circuit(_Parameters):
         tau, alpha = np.broadcast_arrays(self.tau_ms, self.alpha)
         unstable = dt >= stability_bound(tau, alpha)
         if np.any(unstable):
-            tau, alpha = float(tau[unstable].flat[0]), float(alpha[unstable].flat[0])
-            bound = 2 * tau / dt - 1
-            remedy = f"use dt < {stability_bound(tau, alpha):.3g} ms"
-            if bound > 0:
-                remedy = f"use a smaller alpha, or {remedy.removeprefix('use ')}"
+            tau_0, alpha_0 = float(tau[unstable][0]), float(alpha[unstable][0])
+            bound = 2 * tau_0 / dt - 1
+            remedy = f"dt < {float(stability_bound(tau_0, alpha_0)):.3g} ms"
             raise ParameterError(
                 "Circuit.alpha",
                 f"Euler with dt = {dt:g} ms is unstable from alpha = {bound:.4g} up for "
-                f"tau = {tau:g} ms (dt must be < 2 tau/(1 + alpha)); {remedy}",
-                alpha,
+                f"tau = {tau_0:g} ms (dt must be < 2 tau/(1 + alpha)); use "
+                + (f"a smaller alpha, or {remedy}" if bound > 0 else remedy),
+                alpha_0,
             )
 
     def _repr_html_(self) -> str:
@@ -174,7 +173,7 @@ class Plasticity(_Parameters):
     """
 
     rule: str = "circuit"
-    gamma: float | NDArray[np.float64] = 0.01
+    gamma: ArrayLike = 0.01
     momentum: float = 0.95
     learning_rate: LearningRate = None  # type: ignore[assignment]  # depends on the rule
 
@@ -239,9 +238,9 @@ class Plasticity(_Parameters):
         return StepConstants(momentum, dt**2)
 
     def _repr_html_(self) -> str:
-        from circuitsim.description import describe
+        from circuitsim.description import plasticity_html
 
-        return describe(Circuit(), self)._repr_html_()
+        return plasticity_html(self)
 
 
 def common_length(owner: str, **values: Any) -> int | None:

@@ -101,7 +101,7 @@ class InverseSqrtRate(LearningRate):
         return np.where(when > float(self.onset / ms), rate, 0.0)
 
     def first_step(self, dt: float) -> int:
-        # Multiples of dt are not exact: without the margin a step at the onset could count as later.
+        # Multiples of dt are not exact: without the margin a step at the onset could be late.
         return math.floor(float(self.onset / ms) / dt + 1e-6) + 1
 
 

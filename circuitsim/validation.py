@@ -150,7 +150,7 @@ def integer(parameter: str, value: Any, *, minimum: int) -> int:
         If it is no whole number, or smaller than ``minimum``.
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
-    if not whole or int(value) < minimum:  # type: ignore[call-overload]
+    if not whole or int(value) < minimum:
         raise ParameterError(parameter, f"must be a whole number >= {minimum}", value)
     return int(value)
 

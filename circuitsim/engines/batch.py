@@ -91,7 +91,7 @@ class Batch:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(circuit, neuron, input)."""
-        return self.w_init.shape  # type: ignore[return-value]
+        return self.w_init.shape
 
     @property
     def n_presentations(self) -> int:

@@ -56,8 +56,9 @@ def simulate(
     ----------
     w_init : array_like, shape (neuron, input) or (circuit, neuron, input)
         Initial weights, dimensionless. May be None when ``start`` is given.
-    inputs : array_like or InputSource, shape (presentation, input) or (presentation, circuit, input)
-        Input patterns, dimensionless.
+    inputs : array_like or InputSource
+        Input patterns of shape (presentation, input) or (presentation, circuit, input),
+        dimensionless.
     circuit : Circuit, optional
         The published one by default, with as many neurons as ``w_init``. Its array parameters,
         like gamma's, have one value for each circuit of the batch.
@@ -313,9 +314,9 @@ def _check_finite(outcome: Outcome, batch: Batch) -> None:
     if not finite.all():
         worst = int(np.argmin(finite))
         raise FloatingPointError(
-            f"the weights of {np.count_nonzero(~finite)} of {len(finite)} circuits diverged (first: "
-            f"circuit {worst} with gamma = {batch.gamma[worst]:g}, alpha = {batch.alpha[worst]:g}); "
-            "use a lower learning rate"
+            f"the weights of {np.count_nonzero(~finite)} of {len(finite)} circuits diverged "
+            f"(first: circuit {worst} with gamma = {batch.gamma[worst]:g}, "
+            f"alpha = {batch.alpha[worst]:g}); use a lower learning rate"
         )
 
 

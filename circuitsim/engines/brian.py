@@ -1,0 +1,291 @@
+"""The Brian2 engine: a batch run block by block on the network, in any code generation."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import brian2
+import numpy as np
+from brian2.units import second
+
+from circuitsim import measures
+from circuitsim.engines import standalone
+from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
+from circuitsim.engines.network import MILLI, NetworkSpec, build
+from circuitsim.validation import ParameterError, one_of
+
+# The package's attribute of this name is the active device, not the module.
+devices: Any = importlib.import_module("brian2.devices.device")
+logger = logging.getLogger("circuitsim")
+
+CODEGENS = ("auto", "cpp_standalone", "cython", "numpy")
+BLOCK = 500  # presentations in one run of the network: bounds memory, and code serves any length
+
+Values = dict[str, Any]
+
+
+class BrianEngine:
+    """Runs batches on the Brian2 network.
+
+    Parameters
+    ----------
+    codegen : str
+        ``"cpp_standalone"``, ``"cython"`` or ``"numpy"``; ``"auto"`` takes C++ standalone where a
+        C++ compiler works and NumPy elsewhere.
+    per_synapse : bool
+        Whether to use the plain network, in which every synapse is updated at every step.
+
+    Raises
+    ------
+    ParameterError
+        If ``codegen`` is unknown, or does not work here.
+    """
+
+    def __init__(self, codegen: str = "auto", per_synapse: bool = False) -> None:
+        one_of("codegen", codegen, CODEGENS)
+        self.per_synapse = per_synapse
+        self.codegen = choose_codegen() if codegen == "auto" else codegen
+        if self.codegen == "cython":
+            _require_cython()
+        if self.codegen == "cpp_standalone" and not standalone.compiler_works():
+            raise ParameterError(
+                "codegen",
+                "C++ standalone needs g++ and make, which do not work here; install them (Debian: "
+                "apt install g++ make) or use 'numpy'",
+                codegen,
+            )
+
+    def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
+        """Run a batch.
+
+        Raises
+        ------
+        ParameterError
+            If continuous time is asked for.
+        """
+        if batch.dt is None:
+            raise ParameterError(
+                "dt", "Brian2 advances in steps; use a time, or engine='propagator'", None
+            )
+        total = batch.n_presentations
+        length = block_length(total)
+        state = batch.state
+        traces: list[tuple[Array, Array]] = []
+        means, variances = [], []
+        for first in range(0, total, length):
+            stop = min(first + length, total)
+            spec = NetworkSpec.of(batch, stop - first, self.per_synapse)
+
+            def report(fraction: float, first: int = first, n: int = stop - first) -> None:
+                if progress is not None:
+                    progress((first + fraction * n) / total)
+
+            values = _values(batch, spec, state, batch.input_block(first, stop))
+            results = self._execute(spec, values, report)
+            state = _state_after(batch, spec, state, values, results)
+            wanted = batch.record[(batch.record >= first) & (batch.record < stop)] - first
+            shape = (len(wanted), spec.n_circuits, spec.n_inputs)
+            means.append(results["moments.w_mean"][wanted].reshape(shape))
+            variances.append(results["moments.w_var"][wanted].reshape(shape))
+            if batch.record_rates:
+                rates = results["rate_trace.r"].reshape(-1, spec.n_circuits, spec.n_neurons)
+                traces.append((rates, results["rate_inh_trace.r_inh"]))
+        if batch.record[-1] == total:
+            means.append(state.weights.mean(axis=1)[np.newaxis])
+            variances.append(state.weights.var(axis=1)[np.newaxis])
+        # (circuit, recorded presentation, input)
+        mean, variance = (np.concatenate(m).swapaxes(0, 1) for m in (means, variances))
+        outcome = Outcome(
+            state=state,
+            snr_w=measures.snr_from_moments(mean, variance),
+            inverse_snr_w=measures.inverse_snr_from_moments(mean, variance),
+            mean_weight_cosine=measures.cosine(mean, batch.w_init.mean(axis=1)[:, np.newaxis]),
+            attributes={"codegen": self.codegen, "brian2_version": brian2.__version__},
+        )
+        if batch.record_rates:
+            outcome.rate_trace = np.concatenate(
+                [t[0] for t in traces] or [np.empty((0, *state.rate.shape))]
+            ).swapaxes(0, 1)
+            outcome.rate_inh_trace = np.concatenate(
+                [t[1] for t in traces] or [np.empty((0, len(state.rate_inh)))]
+            ).swapaxes(0, 1)
+        return outcome
+
+    def _execute(self, spec: NetworkSpec, values: Values, report: Progress) -> Values:
+        if self.codegen == "cpp_standalone":
+            return standalone.run(spec, values, report)
+        return _run_in_process(spec, values, self.codegen, report)
+
+
+def block_length(n_presentations: int) -> int:
+    """Presentations in one run of the network: a divisor of all of them, if there is a long one.
+
+    Then all blocks are alike, and compiled code serves every one.
+    """
+    if n_presentations <= BLOCK:
+        return max(n_presentations, 1)
+    divisors = [d for d in range(BLOCK // 2, BLOCK + 1) if n_presentations % d == 0]
+    return max(divisors, default=BLOCK)
+
+
+def choose_codegen() -> str:
+    """Return what ``"auto"`` stands for here, and log it in one line."""
+    if standalone.compiler_works():
+        logger.info("Brian2 code generation: C++ standalone")
+        return "cpp_standalone"
+    logger.warning(
+        "Brian2 code generation: NumPy, tens of times slower, since no C++ compiler works here "
+        "(Debian: apt install g++ make)"
+    )
+    return "numpy"
+
+
+def _require_cython() -> None:
+    try:
+        import Cython  # noqa: F401
+    except ImportError:
+        raise ParameterError(
+            "codegen", "Cython is not installed; pip install cython, or use 'numpy'", "cython"
+        ) from None
+
+
+def _values(batch: Batch, spec: NetworkSpec, state: State, inputs: Array) -> Values:
+    """What to set before a run of the network, in SI units, by ``"group.variable"``."""
+    dt_ms = 1.0 if spec.per_presentation else spec.dt
+    momentum, rate_factor = batch.plasticity.momentum, 1.0
+    learning_rate = batch.plasticity.learning_rate
+    if not spec.per_presentation:
+        momentum, rate_factor = batch.plasticity.per_step(spec.dt)
+    per_neuron: Callable[[Array], Array] = lambda a: np.repeat(a, spec.n_neurons)  # noqa: E731
+    values: Values = {
+        "stimulus.values": inputs.reshape(spec.n_presentations, -1),
+        "feedforward.w_init": _by_synapse(batch.w_init),
+        "feedforward.m": _by_synapse(state.velocity * dt_ms),
+        "excitatory.gamma": per_neuron(batch.gamma),
+        "excitatory.momentum": momentum,
+        "excitatory.rate_factor": rate_factor,
+        "excitatory.time_before": state.elapsed * MILLI,
+        "excitatory.presented_before": float(state.presentations),
+    }
+    for name, value in learning_rate.constants.items():
+        values[f"excitatory.{name}"] = float(np.asarray(value))
+    if "onset" in learning_rate.constants:
+        # Times of steps are not exact: the comparison is moved to halfway between two steps.
+        values["excitatory.onset"] = (learning_rate.first_step(spec.dt) - 0.5) * spec.dt * MILLI
+    if spec.per_synapse:
+        values["feedforward.w"] = _by_synapse(state.weights)
+    else:
+        values["feedforward.dev"] = _by_synapse(state.weights - batch.w_init)
+        values["interneuron.gamma"] = batch.gamma
+        # Nothing to consolidate yet when the first presentation starts.
+        values["interneuron.dev_kept"] = values["interneuron.m_kept"] = 1.0
+    if not spec.per_presentation:
+        for name, per_circuit in (("alpha", batch.alpha), ("b", batch.b), ("tau", batch.tau)):
+            scale = MILLI if name == "tau" else 1.0
+            values[f"excitatory.{name}"] = per_neuron(per_circuit * scale)
+            if name != "alpha":
+                values[f"interneuron.{name}"] = per_circuit * scale
+        values["excitatory.r"] = state.rate.ravel()
+        values["interneuron.r_inh"] = state.rate_inh
+    return values
+
+
+def _state_after(
+    batch: Batch, spec: NetworkSpec, before: State, values: Values, results: Values
+) -> State:
+    """State at the end of a run of the network."""
+    dt_ms = 1.0 if spec.per_presentation else spec.dt
+    rate, rate_inh = before.rate, before.rate_inh
+    if not spec.per_presentation:
+        rate = results["excitatory.r"].reshape(rate.shape)
+        rate_inh = results["interneuron.r_inh"]
+    if spec.per_synapse:
+        weights = _by_neuron(results["feedforward.w"], spec)
+        momentum = _by_neuron(results["feedforward.m"], spec)
+    else:
+        deviation, momentum = _consolidated(spec, results)
+        weights = batch.w_init + deviation
+    return State(
+        weights=weights,
+        velocity=momentum / dt_ms,
+        rate=rate,
+        rate_inh=rate_inh,
+        presentations=before.presentations + spec.n_presentations,
+        elapsed=before.elapsed + spec.n_presentations * batch.presentation,
+    )
+
+
+def _consolidated(spec: NetworkSpec, results: Values) -> tuple[Array, Array]:
+    """`equations.CONSOLIDATE` after the last presentation, when the network has stopped."""
+    deviation = _by_neuron(results["feedforward.dev"], spec)
+    momentum = _by_neuron(results["feedforward.m"], spec)
+    factor = {
+        name: results[f"interneuron.{name}"].reshape(-1, 1, 1)
+        for name in ("dev_kept", "dev_from_m", "m_from_dev", "m_kept")
+    }
+    pattern = results["inputs.x"].reshape(-1, 1, spec.n_inputs)
+    moved, moving = (
+        results[f"excitatory.{name}"].reshape(-1, spec.n_neurons, 1) for name in ("moved", "moving")
+    )
+    return (
+        factor["dev_kept"] * deviation + factor["dev_from_m"] * momentum + moved * pattern,
+        factor["m_from_dev"] * deviation + factor["m_kept"] * momentum + moving * pattern,
+    )
+
+
+def _by_synapse(array: Array) -> Array:
+    """From (circuit, neuron, input) to the order in which the synapses were made."""
+    return np.ascontiguousarray(array.swapaxes(1, 2)).ravel()
+
+
+def _by_neuron(values: Array, spec: NetworkSpec) -> Array:
+    """From the order in which the synapses were made to (circuit, neuron, input)."""
+    by_input = values.reshape(spec.n_circuits, spec.n_inputs, spec.n_neurons)
+    return np.ascontiguousarray(by_input.swapaxes(1, 2))
+
+
+def _run_in_process(spec: NetworkSpec, values: Values, target: str, report: Progress) -> Values:
+    """Run the network with code generated and run in this process."""
+    with _own_session(target):
+        built = build(spec)
+        for name, value in values.items():
+            group, variable = name.split(".")
+            if group == "stimulus":
+                built.groups[group].values[:] = value
+            else:
+                setattr(built.groups[group], f"{variable}_", value)
+        built.network.run(
+            built.duration,
+            report=lambda _elapsed, fraction, _start, _duration: report(fraction),
+            report_period=0.2 * second,
+        )
+        variables = [name.split(".") for name in built.results]
+        return {
+            f"{group}.{variable}": np.array(built.groups[group].variables[variable].get_value())
+            for group, variable in variables
+        }
+
+
+@contextlib.contextmanager
+def _own_session(target: str) -> Iterator[None]:
+    """Use Brian2's runtime device and our preferences, and leave no trace of that.
+
+    The device is swapped rather than set: `brian2.set_device` would carry time steps over and
+    forget what a user's own device was told.
+    """
+    preferences = {"codegen.target": target, "core.default_float_dtype": np.float64}
+    before = {name: brian2.prefs[name] for name in preferences}
+    device = devices.active_device
+    devices.active_device = devices.runtime_device
+    try:
+        for name, value in preferences.items():
+            brian2.prefs[name] = value
+        yield
+    finally:
+        for name, value in before.items():
+            brian2.prefs[name] = value
+        devices.active_device = device

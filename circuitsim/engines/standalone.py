@@ -1,0 +1,309 @@
+"""C++ standalone code: compiled once for each shape of network, kept, and run as a process.
+
+Brian2 keeps the active device in the state of the whole process. So the code is generated and
+compiled in a process of its own, into a directory named by everything that determines it; a run
+starts the program found there, with its values in files. Programs are only read, each run has its
+own directory, and a directory gets its name when it is complete: any number of runs can go on at
+once.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import brian2
+import filelock
+import numpy as np
+import platformdirs
+
+import circuitsim
+from circuitsim import equations
+from circuitsim.engines import network
+from circuitsim.engines.batch import Progress
+from circuitsim.engines.network import NetworkSpec
+
+CACHE_VARIABLE = "CIRCUITSIM_CACHE"
+_MANIFEST = "program.json"
+_REPORT = "std::cout << completed << std::endl;"
+
+
+class CompilationError(RuntimeError):
+    """The generated C++ code could not be compiled."""
+
+
+def cache_directory() -> Path:
+    """Directory of compiled programs: ``$CIRCUITSIM_CACHE``, or the user's cache directory."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given) if given else platformdirs.user_cache_path("circuitsim")
+
+
+@functools.cache
+def compiler_works() -> bool:
+    """Whether g++ (or ``$CXX``) and make are there and can make a program that runs."""
+    if shutil.which("make") is None or shutil.which(_compiler()) is None:
+        return False
+    with tempfile.TemporaryDirectory(prefix="circuitsim-") as directory:
+        source, program = Path(directory, "probe.cpp"), Path(directory, "probe")
+        source.write_text(
+            "#include <vector>\nint main() { return std::vector<int>(3).size() - 3; }\n"
+        )
+        try:
+            command = [_compiler(), str(source), "-o", str(program)]
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+            subprocess.run([str(program)], check=True, capture_output=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return False
+    return True
+
+
+def run(spec: NetworkSpec, values: dict[str, Any], report: Progress) -> dict[str, Any]:
+    """Run the compiled network of a spec, compiling it if need be.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        What to run.
+    values : dict
+        What to set first, in SI units, by ``"group.variable"``.
+    report : callable
+        Called with the fraction done.
+
+    Returns
+    -------
+    dict
+        The network's results by ``"group.variable"``, flat except for monitors.
+
+    Raises
+    ------
+    CompilationError
+        If the code does not compile.
+    RuntimeError
+        If the program fails.
+    """
+    program = prepare(spec)
+    manifest = json.loads((program / _MANIFEST).read_text())
+    with _run_directory() as directory:
+        arguments = []
+        for name, value in values.items():
+            if np.ndim(value):
+                file = directory / name
+                np.ascontiguousarray(value, dtype=np.float64).tofile(file)
+                arguments.append(f"{name}={file}")
+            else:
+                arguments.append(f"{name}={float(value)!r}")
+        results = directory / "results"
+        results.mkdir()
+        command = [str(program / "main"), "--results_dir", f"{results}/", *arguments]
+        # The program reads its constant arrays from its own directory.
+        _watch(command, program, report)
+        return {
+            name: np.fromfile(results / file, dtype=dtype).reshape(shape)
+            for name, (file, dtype, shape) in manifest["results"].items()
+        }
+
+
+def prepare(spec: NetworkSpec) -> Path:
+    """Return the directory of the compiled program of a spec, compiling it if it is not there."""
+    home = _writable_cache()
+    program = home / _key(spec)
+    if _complete(program):
+        return program
+    # The lock only saves work: whoever comes second finds the program ready.
+    with filelock.FileLock(home / f"{program.name}.lock"):
+        if not _complete(program):
+            shutil.rmtree(program, ignore_errors=True)
+            _compile(spec, program)
+    return program
+
+
+def _compile(spec: NetworkSpec, program: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="build-", dir=program.parent) as directory:
+        work = Path(directory)
+        (work / "spec.json").write_text(json.dumps(asdict(spec)))
+        package = str(Path(circuitsim.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        with (work / "log.txt").open("w") as log:
+            command = [sys.executable, "-m", __name__, str(work)]
+            process = subprocess.Popen(
+                command,
+                # Not the user's directory: Brian2 would read preferences there.
+                cwd=work,
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            code = _wait(process)
+        built = work / "program"
+        if code != 0 or not (built / _MANIFEST).exists():
+            tail = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-15:]
+            raise CompilationError(
+                "the generated C++ code did not compile; use codegen='numpy', or see what the "
+                "compiler said:\n" + "\n".join(tail)
+            )
+        os.rename(built, program)
+
+
+def _build(work: Path) -> None:
+    """Generate and compile the program of ``work/spec.json``; runs in a process of its own."""
+    fields = json.loads((work / "spec.json").read_text())
+    fields["rate_constants"] = tuple(tuple(pair) for pair in fields["rate_constants"])
+    spec = NetworkSpec(**fields)
+    brian2.prefs["core.default_float_dtype"] = np.float64
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    # Dependencies between sources matter to those who edit them.
+    brian2.prefs["devices.cpp_standalone.extra_make_args_unix"] = [f"-j{jobs}", "DEPS="]
+    brian2.set_device("cpp_standalone", build_on_run=False)
+    project, target = work / "project", work / "program"
+    built = network.build(spec)
+    built.network.run(built.duration, report=_REPORT, report_period=0.1 * brian2.second)
+    brian2.device.build(directory=str(project), compile=True, run=False, with_output=False)
+
+    results = {}
+    for name in built.results:
+        group, variable_name = name.split(".")
+        variable = built.groups[group].variables[variable_name]
+        shape = [-1, spec.n_circuits * spec.n_inputs] if group == "moments" else [-1]
+        if group == "rate_trace":
+            shape = [-1, spec.n_circuits * spec.n_neurons]
+        if group == "rate_inh_trace":
+            shape = [-1, spec.n_circuits]
+        file = os.path.basename(brian2.device.get_array_filename(variable))
+        results[name] = (file, np.dtype(variable.dtype).str, shape)
+    target.mkdir()
+    shutil.copytree(project / "static_arrays", target / "static_arrays")
+    shutil.copy2(project / "main", target / "main")
+    manifest = {"results": results, "checksum": _checksum(target / "main"), "spec": asdict(spec)}
+    (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _watch(command: list[str], directory: Path, report: Progress) -> None:
+    """Run a program to its end, passing on the fractions that it prints."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                with suppress(ValueError):
+                    report(float(line))
+        except BaseException:
+            _kill(process)
+            raise
+        code = _wait(process)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
+    if code != 0 or said:
+        raise RuntimeError(f"the compiled network failed with exit code {code}: {said[-500:]}")
+
+
+def _wait(process: subprocess.Popen[Any]) -> int:
+    """Wait for a process; if interrupted, end it with everything that it has started."""
+    try:
+        return process.wait()
+    except BaseException:
+        _kill(process)
+        raise
+
+
+def _kill(process: subprocess.Popen[Any]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _key(spec: NetworkSpec) -> str:
+    """Name of a program: a digest of all that its machine code depends on."""
+    sources = [Path(str(m.__file__)).read_bytes() for m in (equations, network)]
+    sources.append(Path(__file__).read_bytes())
+    parts = [json.dumps(asdict(spec), sort_keys=True), brian2.__version__, _toolchain()]
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for source in sources:
+        digest.update(source)
+    return digest.hexdigest()[:32]
+
+
+@functools.cache
+def _toolchain() -> str:
+    """Compiler and processor: Brian2 compiles with -march=native."""
+    version = subprocess.run([_compiler(), "--version"], capture_output=True, text=True).stdout
+    processor = ""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line for line in lines if line.startswith("flags")), "")
+    return f"{version}{os.uname().machine}{processor}"
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "g++")
+
+
+def _complete(program: Path) -> bool:
+    """Whether a program is there and is what was compiled."""
+    try:
+        manifest = json.loads((program / _MANIFEST).read_text())
+        return bool(manifest["checksum"] == _checksum(program / "main"))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@functools.cache
+def _writable_cache() -> Path:
+    """The cache directory, or one in the temporary directory if that cannot be written."""
+    for home in (cache_directory(), _temporary_home() / "cache"):
+        with suppress(OSError):
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            tempfile.TemporaryFile(dir=home).close()
+            return home
+    raise PermissionError(
+        f"cannot write compiled code to {cache_directory()}; set {CACHE_VARIABLE} to a directory"
+    )
+
+
+def _temporary_home() -> Path:
+    return Path(tempfile.gettempdir()) / f"circuitsim-{os.getuid()}"
+
+
+@contextmanager
+def _run_directory() -> Iterator[Path]:
+    """Make a directory for one run; those of processes that were killed are removed on the way."""
+    home = _temporary_home()
+    home.mkdir(mode=0o700, exist_ok=True)
+    for leftover in home.glob("run-*-*"):
+        with suppress(ValueError, PermissionError):
+            pid = int(leftover.name.split("-")[1])
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"run-{os.getpid()}-", dir=home) as directory:
+        yield Path(directory)
+
+
+if __name__ == "__main__":
+    _build(Path(sys.argv[1]))
