@@ -18,10 +18,13 @@ _HOMES = {
     "ParameterError": "validation",
     "Plasticity": "parameters",
     "describe": "description",
+    "export_weights": "studies.export",
+    "load": "studies.results",
+    "load_weights": "studies.results",
     "log_spaced": "engines.simulation",
     "simulate": "engines.simulation",
 }
-_MODULES = ("inputs", "measures", "rules", "theory")
+_MODULES = ("inputs", "measures", "rules", "studies", "theory")
 
 __all__ = [
     "Circuit",
@@ -32,20 +35,26 @@ __all__ = [
     "Plasticity",
     "__version__",
     "describe",
+    "export_weights",
     "inputs",
+    "load",
+    "load_weights",
     "log_spaced",
     "measures",
     "rules",
     "simulate",
+    "studies",
     "theory",
 ]
 
 if TYPE_CHECKING:
-    from circuitsim import inputs, measures, rules, theory
+    from circuitsim import inputs, measures, rules, studies, theory
     from circuitsim.description import describe
     from circuitsim.engines.simulation import log_spaced, simulate
     from circuitsim.parameters import Circuit, Plasticity
     from circuitsim.schedules import ConstantRate, HyperbolicRate, InverseSqrtRate
+    from circuitsim.studies.export import export_weights
+    from circuitsim.studies.results import load, load_weights
     from circuitsim.validation import ParameterError
 
 

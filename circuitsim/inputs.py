@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer
+from circuitsim.validation import ParameterError, dimensionless, integer
 
 _BLOCK = 512  # presentations drawn from one generator; part of what a seed means
 
@@ -174,16 +174,21 @@ def equicorrelated(rho: float, n_inputs: int) -> NDArray[np.float64]:
     >>> equicorrelated(0.5, 2).tolist()
     [[1.0, 0.5], [0.5, 1.0]]
     """
+    number = check_correlation(rho, n_inputs)
+    return np.full((n_inputs, n_inputs), number) + (1 - number) * np.eye(n_inputs)
+
+
+def check_correlation(rho: float, n_inputs: int) -> float:
+    """Return ``rho`` as a float, or raise a `ParameterError` as `equicorrelated` does."""
     integer("n_inputs", n_inputs, minimum=1)
     number = dimensionless("correlation", rho)
-    in_range("correlation", number, rho, minimum=-1)
     lowest = -1 / (n_inputs - 1) if n_inputs > 1 else -1.0
     # One unit in the last place of room, so that -1/(n - 1) itself passes.
     if number > 1 or number < lowest * (1 + 1e-15):
         raise ParameterError(
             "correlation", f"must be from {lowest:.4g} to 1 for {n_inputs} inputs", rho
         )
-    return np.full((n_inputs, n_inputs), number) + (1 - number) * np.eye(n_inputs)
+    return number
 
 
 def check_covariance(covariance: ArrayLike, n_inputs: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ one update a presentation.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,6 +47,10 @@ class LearningRate:
     def first_step(self, dt: float) -> int:
         """Number of the first step (of ``dt`` ms) that learns."""
         return 0
+
+    def starting_at(self, rate: float) -> LearningRate:
+        """Return the same schedule with another rate at its start."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,9 @@ class InverseSqrtRate(LearningRate):
         rate = self.peak / np.sqrt(1 + when / float(self.timescale / ms))
         return np.where(when > float(self.onset / ms), rate, 0.0)
 
+    def starting_at(self, rate: float) -> InverseSqrtRate:
+        return replace(self, peak=rate)
+
     def first_step(self, dt: float) -> int:
         # Multiples of dt are not exact: without the margin a step at the onset could be late.
         return math.floor(float(self.onset / ms) / dt + 1e-6) + 1
@@ -148,6 +155,9 @@ class HyperbolicRate(LearningRate):
     def at(self, when: ArrayLike) -> NDArray[np.float64]:
         return self.scale / (self.offset + np.asarray(when, dtype=float))
 
+    def starting_at(self, rate: float) -> HyperbolicRate:
+        return replace(self, scale=rate * self.offset)
+
 
 @dataclass(frozen=True)
 class ConstantRate(LearningRate):
@@ -180,3 +190,6 @@ class ConstantRate(LearningRate):
 
     def at(self, when: ArrayLike) -> NDArray[np.float64]:
         return np.full(np.shape(when), self.value)
+
+    def starting_at(self, rate: float) -> ConstantRate:
+        return replace(self, value=rate)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim import measures
 from circuitsim.inputs import check_covariance, spectrum
 from circuitsim.rules import RULES
 from circuitsim.validation import ParameterError, dimensionless, in_range, one_of
@@ -138,27 +137,28 @@ def minimum_inverse_snr_w(gamma: ArrayLike) -> NDArray[np.float64]:
     return np.square(gamma / (1 + gamma))
 
 
-def fixed_point_inverse_snr_w(
+def end_point(
     w_init: ArrayLike,
     gamma: float,
     rule: str = "circuit",
     alpha: float = 10.0,
     covariance: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    """Inverse SNR of the weights at a rule's own fixed point.
+    """Weights whose SNR a rule tends to: `fixed_point`, or its limit for gamma = 0.
 
-    Parameters and errors as in `fixed_point`. For gamma = 0 this is the limit of small gamma: the
-    circuit's mean and deviations then both vanish, but their ratio does not.
+    Without a pull the circuit lets mean and deviations vanish alike, and only their ratio has a
+    limit; then weights with that ratio are returned.
+
+    Parameters and errors as in `fixed_point`.
 
     Returns
     -------
-    ndarray, shape (...)
+    ndarray, shape (..., neuron, input)
     """
-    weights = fixed_point(w_init, gamma, rule, alpha, covariance)
-    if gamma == 0 and RULES[rule].gain_of_mean(alpha) > 0:
+    if gamma == 0 and RULES[one_of("rule", rule, RULES)].gain_of_mean(alpha) > 0:
         # Far below any pull of interest, and far above where squares of weights underflow.
-        weights = fixed_point(w_init, 1e-30, rule, alpha, covariance)
-    return measures.inverse_snr_w(weights)
+        gamma = 1e-30
+    return fixed_point(w_init, gamma, rule, alpha, covariance)
 
 
 def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:

@@ -136,4 +136,13 @@ class Engine(Protocol):
     """How to run one batch."""
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
-        """Run a batch; raise `ParameterError` for what the engine cannot do."""
+        """Run a batch; raise `ParameterError` for what the engine cannot do.
+
+        A circuit's numbers must not depend on which others are in the batch, to the last bit.
+        """
+
+    def pilot(self, n_presentations: int) -> tuple[int, int]:
+        """Lengths of two short runs whose times tell how long a run of some length takes.
+
+        If they are equal, the first is to get ready.
+        """

@@ -115,6 +115,12 @@ class BrianEngine:
             ).swapaxes(0, 1)
         return outcome
 
+    def pilot(self, n_presentations: int) -> tuple[int, int]:
+        """One run of the network, made twice, if it is compiled; else two very short ones."""
+        if self.codegen == "cpp_standalone":
+            return (block_length(n_presentations),) * 2
+        return 1, min(10, n_presentations)
+
     def _execute(self, spec: NetworkSpec, values: Values, report: Progress) -> Values:
         if self.codegen == "cpp_standalone":
             return standalone.run(spec, values, report)

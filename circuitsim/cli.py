@@ -1,0 +1,119 @@
+"""What all commands share: how they speak of errors, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+EXIT_FAILED = 1  # the machine's failure, or a part of the work that failed
+EXIT_USER = 2  # the user's mistake
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one message."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message alone, without the usage, and exit."""
+        self.exit(EXIT_USER, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class Stopped(BaseException):
+    """SIGTERM was received."""
+
+
+class UsageError(Exception):
+    """A mistake of the user's that is not about a parameter of the model."""
+
+
+def run(
+    parser: Parser,
+    body: Callable[[argparse.Namespace], int],
+    arguments: list[str] | None,
+    options: Mapping[str, str],
+) -> int:
+    """Run a command's body and turn whatever happens into a message and an exit code.
+
+    Parameters
+    ----------
+    parser : Parser
+        Of the command's options.
+    body : callable
+        Takes the parsed options, returns an exit code. Imports what is slow to import itself, so
+        that an interrupt is met here at any time.
+    arguments : list of str or None
+        Those of the process if None.
+    options : mapping
+        From names of parameters to the options that set them, where they differ.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    parsed = parser.parse_args(arguments)
+    kept: list[str] = []
+    parsed.kept = kept  # what to say of finished work, if the command is stopped
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        return body(parsed)
+    except KeyboardInterrupt:
+        _say(parser, "interrupted" + "".join(f"; {text}" for text in kept))
+        return EXIT_INTERRUPTED
+    except Stopped:
+        _say(parser, "stopped by SIGTERM" + "".join(f"; {text}" for text in kept))
+        return EXIT_TERMINATED
+    except UsageError as error:
+        _say(parser, f"error: {error}")
+        return EXIT_USER
+    except BrokenPipeError:
+        # Whoever read the output has left; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        _say(parser, f"error: {where}{what}" + "".join(f"; {text}" for text in kept))
+        return EXIT_FAILED
+    except MemoryError:
+        _say(parser, "error: out of memory; ask for less at a time")
+        return EXIT_FAILED
+    except (ValueError, TypeError, FloatingPointError) as error:
+        message = _parameter_message(error, options)
+        if message is None:
+            raise
+        _say(parser, f"error: {message}")
+        return EXIT_USER
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _stop(_signal: int, _frame: Any) -> NoReturn:
+    raise Stopped
+
+
+def _say(parser: Parser, message: str) -> None:
+    print(f"{parser.prog}: {message}", file=sys.stderr)
+
+
+def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | None:
+    """``--alpha 70: Euler with ...`` for an error about a parameter, None for other errors."""
+    from circuitsim.validation import ParameterError, shown
+
+    if not isinstance(error, ParameterError):
+        return None
+    name = error.parameter.rsplit(".", 1)[-1]
+    option = options.get(name, f"--{name.replace('_', '-')}")
+    value = error.value if isinstance(error.value, str) else shown(error.value)
+    return f"{option} {value}: {error.rule}"

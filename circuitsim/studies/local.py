@@ -1,0 +1,135 @@
+"""Processes on this machine: an executor whose jobs report how far they are, and that ends fast."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import threadpoolctl
+
+_GRACE = 1.0  # seconds that a worker gets to end what it has started
+
+_messages: Any = None  # in a worker: where it says how far it is
+
+
+def available_cores() -> int:
+    """Cores that this process may use, by its affinity and its control group's quota."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    with suppress(OSError, ValueError):
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+class LocalPool(Executor):
+    """Processes of this machine, one BLAS thread each.
+
+    Parameters
+    ----------
+    jobs : int
+        How many.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["circuitsim.studies.study"])
+        self._messages: Any = self._context.Queue()
+        self._fractions: dict[int, float] = {}
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self._jobs,
+            mp_context=self._context,
+            initializer=_initialize,
+            initargs=(self._messages,),
+        )
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a function in one of the processes."""
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except BrokenExecutor:  # a process has died
+            self._end()
+            self._pool = self._start()
+            return self._pool.submit(fn, *args, **kwargs)
+
+    def submit_watched(self, number: int, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Run a function that takes a callable for its progress as its last argument."""
+        return self.submit(_watched, number, fn, *args)
+
+    def fractions(self) -> dict[int, float]:
+        """How far the jobs are that have said so, by number."""
+        with suppress(queue.Empty):
+            while True:
+                number, fraction = self._messages.get_nowait()
+                self._fractions[number] = fraction
+        return self._fractions
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes; those that still run something are stopped."""
+        self._end()
+
+    def _end(self) -> None:
+        # The pool itself would wait for what runs; there is no public way to stop it before 3.14.
+        processes = list((getattr(self._pool, "_processes", None) or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for end in ("terminate", "kill"):
+            for process in processes:
+                with suppress(OSError, ValueError):
+                    getattr(process, end)()
+            deadline = time.monotonic() + _GRACE
+            for process in processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+
+
+def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
+    last = 0.0
+
+    def progress(fraction: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > 0.1:
+            last = now
+            _messages.put((number, fraction))
+
+    return fn(*args, progress)
+
+
+def _initialize(messages: Any) -> None:
+    """Prepare a worker process."""
+    global _messages
+    _messages = messages
+    # Ctrl-C reaches the whole group; the parent decides what ends. SIGTERM ends a worker together
+    # with what it has started, at once or from within its job.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _terminate)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threadpoolctl.threadpool_limits(1)
+
+
+def _terminate(_signal: int, _frame: Any) -> None:
+    # In a job, leaving by an exception cleans up; the pool would then wait for the next job.
+    threading.Timer(0.3, os._exit, (1,)).start()
+    sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has died, which a pool's workers do not do by themselves."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
