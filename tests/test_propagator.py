@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -346,25 +347,40 @@ class TestInvariances:
         close(other.weights.to_numpy(), one.weights.to_numpy()[order], 1e-13)
 
     @codegens
-    def test_circuits_do_not_interact(self, codegen: str) -> None:
+    @pytest.mark.parametrize("rule", sorted(RULES))
+    @pytest.mark.parametrize("shared_inputs", [True, False])
+    @pytest.mark.parametrize("shape", [(40, 30, 1), (40, 30, 7), (3, 5, 20)])
+    def test_company_does_not_matter_to_the_last_bit(
+        self, shape: tuple[int, int, int], shared_inputs: bool, rule: str, codegen: str
+    ) -> None:
         rng = np.random.default_rng(12)
-        gamma = np.array([0.1, 0.01, 0.001])
-        w_init, inputs = rng.standard_normal((3, 20, 3)), rng.standard_normal((10, 3, 3))
-        together = cs.simulate(
-            w_init,
-            inputs,
-            plasticity=cs.Plasticity(gamma=gamma),
-            engine="propagator",
-            codegen=codegen,
+        gamma, alpha = np.resize([0.1, 0.01, 0.001], shape[0]), np.linspace(0, 10, shape[0])
+        batch = make_batch(
+            rng,
+            shape,
+            n_presentations=300,
+            plasticity=cs.Plasticity(rule=rule),
+            shared_inputs=shared_inputs,
+            gamma=gamma,
+            alpha=alpha,
         )
-        alone = cs.simulate(
-            w_init[1],
-            inputs[:, 1],
-            plasticity=cs.Plasticity(gamma=0.01),
-            engine="propagator",
-            codegen=codegen,
+        together = Propagator(codegen, threads=2).run(batch)
+        one = slice(1, 2)
+        state = batch.state
+        alone = replace(
+            batch,
+            w_init=batch.w_init[one],
+            inputs=ArrayInputs(batch.input_block(0, 300)[:, one]),
+            state=State(*(getattr(state, name)[one] for name in STATE)),
+            **{name: getattr(batch, name)[one] for name in ("alpha", "tau", "b", "gamma")},
         )
-        close(together.weights.to_numpy()[1], alone.weights.to_numpy(), 1e-14)
+        outcome = Propagator(codegen).run(alone)
+        for name in STATE:
+            np.testing.assert_array_equal(
+                getattr(outcome.state, name), getattr(together.state, name)[one]
+            )
+        for name in MEASURES:
+            np.testing.assert_array_equal(getattr(outcome, name), getattr(together, name)[one])
 
     @codegens
     def test_threads_give_the_same_bits(self, codegen: str) -> None:

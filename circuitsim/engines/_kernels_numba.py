@@ -22,9 +22,9 @@ def _compiled(function: Any) -> Any:
         return numba.njit(**options)(function)
 
 
-def circuits_at_once(n_rows: int, n_inputs: int) -> int:
-    """How many circuits to give `advance`: each is a thread's work."""
-    return 1
+def circuits_at_once(n_circuits: int, n_rows: int, n_inputs: int) -> int:
+    """How many circuits to give `advance`: enough parts for a few threads to share evenly."""
+    return max(1, n_circuits // 16)
 
 
 def euler(

@@ -14,7 +14,7 @@ from circuitsim.engines.rows import Rows
 _CACHE = 2**20  # bytes that the arrays of one inner loop may take together
 
 
-def circuits_at_once(n_rows: int, n_inputs: int) -> int:
+def circuits_at_once(n_circuits: int, n_rows: int, n_inputs: int) -> int:
     """How many circuits to give `advance`, for its arrays to stay in the cache."""
     return max(1, _CACHE // (5 * 8 * n_rows * n_inputs))
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from circuitsim import measures
 from circuitsim.engines import _kernels_numpy
-from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
+from circuitsim.engines.batch import Array, Batch, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
 from circuitsim.engines.rows import reduced
 from circuitsim.engines.schemes import Euler, Scheme, Updates
@@ -27,8 +31,8 @@ from circuitsim.validation import ParameterError, integer, one_of
 
 CODEGEN = ("auto", "numba", "numpy")
 
-_BLOCK = 512  # presentations at a time
-_MEMORY = 2**26  # bytes that a block may take
+_BLOCK = 256  # presentations at a time
+_NUMBERS = 2**22  # learning rates or, if they are recorded, rates of a circuit in a block
 
 
 class Propagator:
@@ -69,9 +73,13 @@ class Propagator:
             If the rule is not linear in the rates.
         """
         kernels = _kernels_numpy if batch.record_rates else self._kernels
-        with ThreadPoolExecutor(self._threads) as executor:
+        with _one_blas_thread(), ThreadPoolExecutor(self._threads) as executor:
             spread = executor.map if self._threads > 1 else map
             return _Run(batch, kernels, spread)(progress)
+
+    def pilot(self, n_presentations: int) -> tuple[int, int]:
+        """A short run, made twice: compiling may come first."""
+        return (min(500, n_presentations),) * 2
 
 
 def _kernels(codegen: str) -> ModuleType:
@@ -91,6 +99,16 @@ def _kernels(codegen: str) -> ModuleType:
     from circuitsim.engines import _kernels_numba
 
     return _kernels_numba
+
+
+def _one_blas_thread() -> AbstractContextManager[Any]:
+    # Threads that share matrices as small as these get in each other's way.
+    return _blas().limit(limits=1)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 class _Run:
@@ -113,7 +131,7 @@ class _Run:
         self.spread = spread
         self.scheme = _scheme(batch, kernels)
         self.pool = reduced(batch, self.scheme.step, batch.plasticity.momentum > 0)
-        n_circuits, _, n_inputs = batch.shape
+        n_circuits = batch.shape[0]
 
         # Circuits that see the same inputs with the same parameters share their coefficients.
         parameters = np.stack([batch.alpha, batch.tau, batch.gamma])
@@ -124,7 +142,7 @@ class _Run:
             self.which = which.reshape(n_circuits)
         self.dynamics = Dynamics(_signal(batch), *parameters)
 
-        at_once = kernels.circuits_at_once(self.pool.deviations.init.shape[1], n_inputs)
+        at_once = kernels.circuits_at_once(*self.pool.deviations.init.shape)
         self.traces = None
         if batch.record_rates:
             self.traces = RateTraces(batch, self.pool, self.which)
@@ -154,14 +172,16 @@ class _Run:
         return self._outcome(*before)
 
     def _presentations_at_once(self) -> int:
-        """As many as memory allows: a power of two, as sources draw their inputs in such blocks."""
+        """As many as memory allows, whatever other circuits there are in the batch.
+
+        Compiled sums are grouped in another way at the start of a block, and a circuit's numbers
+        must not depend on its company. A power of two, as sources draw inputs in such blocks.
+        """
         batch = self.batch
-        n_circuits, n_neurons, n_inputs = batch.shape
-        numbers = 3 * n_circuits * n_inputs + 40 * self.dynamics.alpha.size + batch.steps
+        numbers = max(1, batch.steps)
         if batch.record_rates:
-            numbers += batch.steps * n_circuits * (14 + n_neurons)
-        fitting = max(1, _MEMORY // (8 * numbers))
-        return min(_BLOCK, 1 << (fitting.bit_length() - 1))
+            numbers *= batch.shape[1]
+        return min(_BLOCK, 1 << (max(1, _NUMBERS // numbers).bit_length() - 1))
 
     def _advance(self, block: slice) -> None:
         """Carry all circuits through a block of presentations."""
@@ -206,7 +226,7 @@ class _Run:
             traces.finish_block()
 
     def _measure(self, chunk: slice, at: slice, mean: Array, squares: Array) -> None:
-        """Measure weights from mean and sum of squared deviations, (measurement, circuit, input)."""
+        """Measure weights by mean and sum of squared deviations, (measurement, circuit, input)."""
         variance = squares / self.batch.shape[1]
         snr_w, inverse_snr_w, mean_weight_cosine = self.measured
         snr_w[chunk, at] = measures.snr_from_moments(mean, variance).T
@@ -215,19 +235,17 @@ class _Run:
 
     def _outcome(self, deviations_before: Array, mean_before: Array) -> Outcome:
         batch, pool, state = self.batch, self.pool, self.batch.state
-        after = State(
-            weights=state.weights.copy(),
-            velocity=state.velocity.copy(),
-            rate=state.rate.copy(),
-            rate_inh=state.rate_inh.copy(),
+        after = replace(
+            state,
             presentations=state.presentations + batch.n_presentations,
             elapsed=state.elapsed + batch.n_presentations * batch.presentation,
         )
         if batch.n_presentations:
             # Differences, so that weights which do not move stay what they are to the last bit.
-            after.weights += pool.neurons(
+            after.weights = pool.neurons(
                 pool.deviations.moved - deviations_before, pool.mean.moved - mean_before
             )
+            after.weights += state.weights
             after.velocity = pool.neurons(pool.deviations.velocity, pool.mean.velocity)
             after.velocity /= self.scheme.step
             if not batch.plasticity.definition.per_presentation:

@@ -67,8 +67,9 @@ class Pool:
 
     def neurons(self, deviations: Array, mean: Array) -> Array:
         """Values of all neurons, (circuit, neuron, ...), from those of the rows and of the mean."""
-        spread = deviations if self.basis is None else self.basis @ deviations
-        return spread + mean
+        values = deviations.copy() if self.basis is None else self.basis @ deviations
+        values += mean
+        return values
 
 
 def reduced(batch: Batch, step: float, with_velocity: bool = True) -> Pool:
@@ -84,34 +85,42 @@ def reduced(batch: Batch, step: float, with_velocity: bool = True) -> Pool:
         False where it does not matter: without momentum.
     """
     state = batch.state
-    means, deviations = zip(
-        _centred(batch.w_init),
-        _centred(state.weights - batch.w_init),
-        _centred((step if with_velocity else 0.0) * state.velocity),
-        _centred(state.rate[..., np.newaxis]),
-        strict=True,
-    )
-    n_circuits, n_neurons, _ = batch.shape
+    n_circuits, n_neurons, n_inputs = batch.shape
     # Only what differs between neurons takes up directions: on a fresh start w_init alone.
-    matter = [part.any() for part in deviations]
-    stacked = np.concatenate(
-        [part for part, matters in zip(deviations, matter, strict=True) if matters]
-        or [np.zeros((n_circuits, n_neurons, 1))],
-        axis=-1,
-    )
+    moves = not np.array_equal(state.weights, batch.w_init)
+    in_motion = with_velocity and state.velocity.any()
+    parts = [
+        batch.w_init,
+        state.weights - batch.w_init if moves else None,
+        step * state.velocity if in_motion else None,
+        state.rate[..., np.newaxis],
+    ]
+    means = []
+    deviations = []
+    for width, part in zip((n_inputs, n_inputs, n_inputs, 1), parts, strict=True):
+        mean, deviation = np.zeros((n_circuits, 1, width)), None
+        if part is not None:
+            mean, deviation = _centred(part)
+        means.append(mean)
+        deviations.append(deviation if deviation is not None and deviation.any() else None)
+
+    present = [deviation for deviation in deviations if deviation is not None]
+    if not present:
+        present.append(np.zeros((n_circuits, n_neurons, 1)))
+    stacked = present[0] if len(present) == 1 else np.concatenate(present, axis=-1)
     basis: Array | None
     if stacked.shape[-1] < n_neurons:
-        basis, factors = np.linalg.qr(stacked)
+        basis, factors = _orthonormal(stacked)
     else:
         basis, factors = None, stacked
     rows = []
-    for part, matters in zip(deviations, matter, strict=True):
-        width = part.shape[-1]
-        if matters:
+    for mean, deviation in zip(means, deviations, strict=True):
+        width = mean.shape[-1]
+        if deviation is None:
+            rows.append(np.zeros((n_circuits, factors.shape[1], width)))
+        else:
             rows.append(np.ascontiguousarray(factors[..., :width]))
             factors = factors[..., width:]
-        else:
-            rows.append(np.zeros((n_circuits, factors.shape[1], width)))
 
     init, moved, velocity, rate = rows
     inhibition = np.zeros(rate.shape[:2])
@@ -129,3 +138,29 @@ def _centred(values: Array) -> tuple[Array, Array]:
     correction = deviations.mean(axis=1, keepdims=True)
     deviations -= correction
     return mean + correction, deviations
+
+
+def _orthonormal(columns: Array) -> tuple[Array, Array]:
+    """Thin QR decomposition of (..., neuron, column), with many more neurons than columns.
+
+    Blocks of neurons that fit the cache are decomposed first, and then what is left of them.
+    """
+    *circuits, n_neurons, n_columns = columns.shape
+    size = max(64, 2 * n_columns)
+    n_blocks = n_neurons // size
+    if n_blocks < 4:
+        return np.linalg.qr(columns)
+    blocked = n_blocks * size
+    blocks = (*circuits, n_blocks, size, n_columns)
+    within, factors = np.linalg.qr(columns[..., :blocked, :].reshape(blocks))
+    factors = factors.reshape(*circuits, n_blocks * n_columns, n_columns)
+    left = np.concatenate([factors, columns[..., blocked:, :]], axis=-2)
+    between, factors = _orthonormal(left)
+
+    basis = np.empty(columns.shape)
+    split = between[..., : n_blocks * n_columns, :]
+    basis[..., :blocked, :] = (
+        within @ split.reshape(*circuits, n_blocks, n_columns, n_columns)
+    ).reshape(*circuits, blocked, n_columns)
+    basis[..., blocked:, :] = between[..., n_blocks * n_columns :, :]
+    return basis, factors
