@@ -35,10 +35,10 @@ def euler(
     signal = dynamics.signal
     for circuit, (alpha, tau, gamma) in enumerate(zip(*dynamics[1:], strict=True)):
         _euler(
-            np.ascontiguousarray(rates),
-            np.ascontiguousarray(square[:, circuit]),
+            _contiguous(rates),
+            _contiguous(square[circuit]),
             (dt / tau, alpha, signal.rate, signal.common, momentum, gamma),
-            *(values[:, circuit] for values in coefficients),
+            *(values[circuit] for values in coefficients),
         )
     return coefficients
 
@@ -56,14 +56,17 @@ def advance(
     # One more row, for what is not recorded.
     means, squares = np.zeros((2, n_circuits, n_slots + 1, n_inputs))
     for circuit in range(n_circuits):
-        weights, of_deviation, of_mean = (
-            np.ascontiguousarray(values[:, circuit]) for values in coefficients
-        )
-        x = np.ascontiguousarray(inputs[:, circuit])
+        x = _contiguous(inputs[:, circuit])
+        weights, of_deviation, of_mean = (values[circuit] for values in coefficients)
         _advance_mean(*_parts(mean, circuit), x, weights, of_mean, slots, means[circuit])
         *parts, _ = _parts(deviations, circuit)
         _advance_deviations(*parts, x, weights, of_deviation, slots, squares[circuit])
     return means[:, :-1].swapaxes(0, 1), squares[:, :-1].swapaxes(0, 1)
+
+
+def _contiguous(values: Array) -> Array:
+    """Copy, since for each kind of array (read-only, strided) a function would be compiled anew."""
+    return np.array(values, order="C")
 
 
 def _parts(rows: Rows, circuit: int) -> tuple[Array, ...]:

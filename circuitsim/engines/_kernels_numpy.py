@@ -33,7 +33,7 @@ def euler(
     ----------
     rates : ndarray, shape (step, presentation)
         Learning rate of each step.
-    square : ndarray, shape (presentation, circuit)
+    square : ndarray, shape (circuit, presentation)
         |x|^2.
     dynamics : Dynamics
         Parameters of the circuits.
@@ -42,18 +42,18 @@ def euler(
     momentum : float
         Heavy-ball momentum of a step.
     after_step : callable, optional
-        Called after every step with the rate u of a deviation (4, presentation, circuit), from
-        y, d, v, u at the start, and the rates u and h of the mean (2, 5, presentation, circuit),
+        Called after every step with the rate u of a deviation (4, circuit, presentation), from
+        y, d, v, u at the start, and the rates u and h of the mean (2, 5, circuit, presentation),
         from y, d, v, u, h.
     """
-    if after_step is None:
-        at_once = max(1, _CACHE // (64 * 8 * square.shape[1]))
-        if len(square) > at_once:
-            blocks = [slice(i, i + at_once) for i in range(0, len(square), at_once)]
-            parts = [euler(rates[:, b], square[b], dynamics, dt, momentum) for b in blocks]
-            return Coefficients(*map(np.concatenate, zip(*parts, strict=True)))
+    at_once = max(1, _CACHE // (64 * 8 * len(square)))
+    if after_step is None and square.shape[1] > at_once:
+        blocks = [slice(i, i + at_once) for i in range(0, square.shape[1], at_once)]
+        parts = [euler(rates[:, b], square[:, b], dynamics, dt, momentum) for b in blocks]
+        return Coefficients(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
 
-    (signal, alpha, tau, gamma), shape = dynamics, square.shape
+    signal, shape = dynamics.signal, square.shape
+    alpha, tau, gamma = (values[:, np.newaxis] for values in dynamics[1:])
     h = dt / tau
     # Columns 0-3: a deviation, driven by y, d, v, u alone; columns 4-8: the mean, by y, d, v, u, h.
     u, p, q, z, change = np.zeros((5, 9, *shape))
@@ -65,7 +65,7 @@ def euler(
     moved, velocity = np.zeros((2, 2, *shape))
     velocity[1] = 1
 
-    for rate in rates[..., np.newaxis]:
+    for rate in rates:
         pull = rate * gamma
         # z = w.x with the present weights: y + (a - 1) d + c v + s p.
         source[1:3] = source[5:7] = moved
@@ -130,7 +130,10 @@ def advance(
     n_slots = int(slots.max(initial=-1)) + 1
     means, squares = np.empty((2, n_slots, *inputs.shape[1:]))
     scratch = np.empty((2, *deviations.init.shape))
-    for x, weights, of_deviation, of_mean, slot in zip(inputs, *coefficients, slots, strict=True):
+    of_presentations = (np.moveaxis(values, 1, 0) for values in coefficients)
+    for x, weights, of_deviation, of_mean, slot in zip(
+        inputs, *of_presentations, slots, strict=True
+    ):
         mean_start = present(mean, x, weights, of_mean)
         deviation_start = present(deviations, x, weights, of_deviation, scratch)
         if before is not None:

@@ -34,12 +34,12 @@ class Coefficients(NamedTuple):
 
     Attributes
     ----------
-    weights : ndarray, shape (presentation, circuit, 4)
+    weights : ndarray, shape (circuit, presentation, 4)
         a, c, e, f.
-    deviation : ndarray, shape (presentation, circuit, 3, 4)
+    deviation : ndarray, shape (circuit, presentation, 3, 4)
         p, q, u of a deviation from the mean after the presentation (rows), from y, d, v, u at its
         start (columns).
-    mean : ndarray, shape (presentation, circuit, 4, 5)
+    mean : ndarray, shape (circuit, presentation, 4, 5)
         p, q, u, h of the mean, from y, d, v, u, h.
     """
 
@@ -49,12 +49,12 @@ class Coefficients(NamedTuple):
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> Coefficients:
-        """Space for the coefficients of (presentation, circuit)."""
+        """Space for the coefficients of (circuit, presentation)."""
         return cls(*(np.empty((*shape, *end)) for end in ((4,), (3, 4), (4, 5))))
 
     def of_circuits(self, which: NDArray[np.intp]) -> Coefficients:
         """Coefficients of some circuits, by number."""
-        return Coefficients(*(values[:, which] for values in self))
+        return Coefficients(*(values[which] for values in self))
 
 
 class Dynamics(NamedTuple):
@@ -85,7 +85,7 @@ def of_updates(rates: Array, square: Array, dynamics: Dynamics, momentum: float)
     ----------
     rates : ndarray, shape (presentation,)
         Learning rate of each update.
-    square : ndarray, shape (presentation, circuit)
+    square : ndarray, shape (circuit, presentation)
         |x|^2, for its shape.
     dynamics : Dynamics
         Rule and gamma.
@@ -93,9 +93,9 @@ def of_updates(rates: Array, square: Array, dynamics: Dynamics, momentum: float)
         Heavy-ball momentum of an update.
     """
     signal = dynamics.signal
-    rates = np.broadcast_to(rates[:, np.newaxis], square.shape)
+    rates = np.broadcast_to(rates, square.shape)
     weights = np.empty((*square.shape, 4))
-    weights[..., 2] = -rates * dynamics.gamma
+    weights[..., 2] = -rates * dynamics.gamma[:, np.newaxis]
     weights[..., 0] = 1 + weights[..., 2]
     weights[..., [1, 3]] = momentum
     deviation, mean = np.zeros((*square.shape, 3, 4)), np.zeros((*square.shape, 4, 5))

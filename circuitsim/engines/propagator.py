@@ -188,8 +188,8 @@ class _Run:
         batch = self.batch
         inputs = batch.input_block(block.start, block.stop)
         seen = inputs[:, :1] if self.inputs_shared else inputs
-        square = np.einsum("pcj,pcj->pc", seen, seen)
-        square = np.broadcast_to(square, (len(inputs), self.dynamics.alpha.size))
+        square = np.einsum("pcj,pcj->cp", seen, seen)
+        square = np.broadcast_to(square, (self.dynamics.alpha.size, len(inputs)))
         rates = self.scheme.rates(block.start, block.stop)
         coefficients = Coefficients.empty(square.shape)
         traces = self.traces
@@ -198,10 +198,10 @@ class _Run:
 
         def compute(chunk: slice) -> None:
             computed = self.scheme.coefficients(
-                rates, square[:, chunk], self.dynamics.of_circuits(chunk), **watch_steps
+                rates, square[chunk], self.dynamics.of_circuits(chunk), **watch_steps
             )
             for values, part in zip(coefficients, computed, strict=True):
-                values[:, chunk] = part
+                values[chunk] = part
 
         # Where in `measured` the presentations of this block are, and where in the block.
         first, last = np.searchsorted(batch.record, [block.start, block.stop], side="right")

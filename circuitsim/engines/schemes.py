@@ -23,7 +23,7 @@ class Scheme(Protocol):
         """Learning rates, shape (..., presentation), of some presentations of this run."""
 
     def coefficients(self, rates: Array, square: Array, dynamics: Dynamics) -> Coefficients:
-        """Coefficients from learning rates, |x|^2 (presentation, circuit) and parameters."""
+        """Coefficients from learning rates, |x|^2 (circuit, presentation) and parameters."""
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ class RateTraces:
 
     def after_step(self, deviation: Array, mean: Array) -> None:
         """Take in the coefficients of a step, see `_kernels_numpy.euler`."""
-        self._deviation_after.append(deviation[..., self._which])
-        self._mean_after.append(mean[..., self._which])
+        self._deviation_after.append(deviation[..., self._which, :])
+        self._mean_after.append(mean[..., self._which, :])
 
     def before_presentation(self, deviation: Array, mean: Array) -> None:
         """Take in the state at the start of a presentation, see `_kernels_numpy.present`."""
@@ -56,13 +56,13 @@ class RateTraces:
     def finish_block(self) -> None:
         """Rebuild the rates of the presentations taken in since the last call."""
         # (circuit, presentation, step, source) @ (circuit, presentation, source, neuron)
-        factors = np.moveaxis(np.array(self._deviation_after), (-1, -2), (0, 1))
+        factors = np.moveaxis(np.array(self._deviation_after), (-2, -1), (0, 1))
         sources = np.stack(self._deviation_before, axis=1)
         if self._pool.basis is not None:
             sources = sources @ self._pool.basis.swapaxes(-1, -2)[:, np.newaxis]
         rate = factors @ sources
 
-        factors = np.moveaxis(np.array(self._mean_after), (-1, -2), (0, 1))
+        factors = np.moveaxis(np.array(self._mean_after), (-2, -1), (0, 1))
         means, inhibition = np.einsum(
             "cpthk,cpk->hcpt", factors, np.stack(self._mean_before, axis=1)[..., 0]
         )
