@@ -109,11 +109,17 @@ def _say(parser: Parser, message: str) -> None:
 
 def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | None:
     """``--alpha 70: Euler with ...`` for an error about a parameter, None for other errors."""
+    from brian2 import ms
+
     from circuitsim.validation import ParameterError, shown
 
     if not isinstance(error, ParameterError):
         return None
     name = error.parameter.rsplit(".", 1)[-1]
     option = options.get(name, f"--{name.replace('_', '-')}")
-    value = error.value if isinstance(error.value, str) else shown(error.value)
-    return f"{option} {value}: {error.rule}"
+    values = error.value if isinstance(error.value, tuple | list) else [error.value]
+    given = [
+        v if isinstance(v, str) else f"{v / ms:g}" if hasattr(v, "dim") else shown(v)
+        for v in values
+    ]
+    return f"{option} {' '.join(given)}: {error.rule}"

@@ -237,6 +237,27 @@ class Plasticity(_Parameters):
         momentum = self.momentum if dt == 1 else 1 - dt * (1 - self.momentum)
         return StepConstants(momentum, dt**2)
 
+    def check_step(self, dt: float) -> None:
+        """Raise a `ParameterError` if steps of ``dt`` ms are too long for the learning.
+
+        With heavy-ball momentum mu the pull towards the initial weights is stable only for
+        rate * gamma < 2 (1 + mu).
+        """
+        if self.definition.per_presentation:
+            momentum, highest = self.momentum, float(self.learning_rate.at(0))
+        else:
+            momentum, factor = self.per_step(dt)
+            first = self.learning_rate.first_step(dt) * dt
+            highest = factor * float(self.learning_rate.at(first))
+        gamma = float(np.max(self.gamma))
+        if highest * gamma >= 2 * (1 + momentum):
+            raise ParameterError(
+                "Plasticity.gamma",
+                f"must be < {2 * (1 + momentum) / highest:.4g} for this learning rate, or the pull "
+                "overshoots further and further",
+                gamma,
+            )
+
     def _repr_html_(self) -> str:
         from circuitsim.description import plasticity_html
 

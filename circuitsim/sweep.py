@@ -178,6 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _body(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    from circuitsim.engines import registry
     from circuitsim.progress import Progress
     from circuitsim.studies import Study, local, runner
 
@@ -186,6 +187,7 @@ def _body(options: argparse.Namespace) -> int:
     jobs = _jobs(options.jobs, local.available_cores())
     output = _checked_output(options.output, study, getattr(options, "overwrite", False))
     _check_memory(study)
+    registry.get(study.engine, study.codegen)  # says what cannot work before anything is started
     if hasattr(options, "dry_run"):
         from circuitsim.studies.pilot import estimate
 

@@ -19,6 +19,7 @@ from brian2.units.fundamentalunits import (
 )
 
 MILLISECONDS_PER_SECOND = 1e3
+MAX_STEPS = 10_000_000  # in a presentation: more would never end
 
 
 class ParameterError(ValueError):
@@ -168,9 +169,13 @@ def whole_steps(presentation: float, dt: float) -> int:
     Raises
     ------
     ParameterError
-        If a presentation is not a whole number of steps.
+        If a presentation is not a whole number of steps, or has too many.
     """
     steps = presentation / dt
+    if steps > MAX_STEPS:
+        raise ParameterError(
+            "dt", f"must be at least 1/{MAX_STEPS:g} of a presentation of {presentation:g} ms", dt
+        )
     if steps < 0.5 or not math.isclose(steps, round(steps), rel_tol=1e-9):
         raise ParameterError(
             "presentation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import queue
@@ -18,7 +19,9 @@ import threadpoolctl
 
 _GRACE = 1.0  # seconds that a worker gets to end what it has started
 
-_messages: Any = None  # in a worker: where it says how far it is
+# In a worker: where it says how far it is, and whether it runs a job.
+_messages: Any = None
+_working = False
 
 
 def available_cores() -> int:
@@ -97,6 +100,7 @@ class LocalPool(Executor):
 
 
 def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
+    global _working
     last = 0.0
 
     def progress(fraction: float) -> None:
@@ -106,7 +110,13 @@ def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
             last = now
             _messages.put((number, fraction))
 
-    return fn(*args, progress)
+    _working = True
+    try:
+        return fn(*args, progress)
+    except SystemExit:  # the pool would catch it and go on
+        os._exit(1)
+    finally:
+        _working = False
 
 
 def _initialize(messages: Any) -> None:
@@ -119,12 +129,15 @@ def _initialize(messages: Any) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threadpoolctl.threadpool_limits(1)
+    # What there is to say of how circuits are run, the parent has said.
+    logging.getLogger("circuitsim").setLevel(logging.ERROR)
 
 
 def _terminate(_signal: int, _frame: Any) -> None:
-    # In a job, leaving by an exception cleans up; the pool would then wait for the next job.
-    threading.Timer(0.3, os._exit, (1,)).start()
-    sys.exit(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not _working:
+        os._exit(1)
+    sys.exit(1)  # an exception, so that the job cleans up
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,7 @@ import os
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,12 +160,19 @@ class _Run:
 
     def _compute(self, cells: Sequence[Cell], executor: Executor) -> None:
         """Run cells in batches; those of a batch that fails once more, each on its own."""
-        suspects = self._run_jobs(self.study.jobs(cells), executor, _IN_FLIGHT)
-        if suspects:
-            # One at a time: if one of them kills its process, it takes no other with it.
-            again = [(cell,) for job, _ in suspects for cell in job]
-            self.observer.note(f"{len(again)} cells failed and are tried once more")
-            for (cell,), error in self._run_jobs(again, executor, 1):
+        failed = self._run_jobs(self.study.jobs(cells), executor, _IN_FLIGHT)
+        if not failed:
+            return
+        self.observer.note(f"{sum(len(job) for job, _ in failed)} circuits are tried once more")
+        # Those that may kill their process one at a time, so that they take no other with them.
+        for suspect, in_flight in ((False, _IN_FLIGHT), (True, 1)):
+            again = [
+                (cell,)
+                for job, error in failed
+                if isinstance(error, BrokenExecutor) == suspect
+                for cell in job
+            ]
+            for (cell,), error in self._run_jobs(again, executor, in_flight):
                 self.summary.failures.append(self._report(cell, error))
 
     def _run_jobs(

@@ -164,10 +164,10 @@ class Study:
         for k in self.k:
             check_correlation(self.correlation, k**2)
         for gamma, alpha in itertools.product(self.gamma, self.alpha):
-            self.plasticity(gamma)
+            self.plasticity(gamma).check_step(self.dt)
+            circuit = self.circuit(2, alpha)
             if not self.per_presentation:
-                self.circuit(2, alpha).check_step(self.dt)
-                self.plasticity(gamma).per_step(self.dt)
+                circuit.check_step(self.dt)
 
     def _distinct(self, name: str) -> tuple[Any, ...]:
         values = getattr(self, name)
