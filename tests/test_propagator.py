@@ -243,7 +243,7 @@ class TestPlainLoop:
         batch = make_batch(np.random.default_rng(4), (2, 20, 3), n_presentations=70)
         whole = Propagator(codegen).run(batch)
         same(whole, reference.run(batch))
-        monkeypatch.setattr(propagator, "_BLOCK", 16)
+        monkeypatch.setattr(propagator, "_NUMBERS", 16 * 12)
         same(Propagator(codegen).run(batch), whole, 1e-14)
 
     @pytest.mark.slow
@@ -408,7 +408,7 @@ class TestRecording:
     def test_only_what_is_asked_for(
         self, record: list[int], codegen: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(propagator, "_BLOCK", 8)
+        monkeypatch.setattr(propagator, "_NUMBERS", 8 * 12)
         batch = make_batch(np.random.default_rng(15), (2, 20, 3), n_presentations=30)
         whole = Propagator(codegen).run(batch)
         batch.record = np.array(record)
@@ -418,7 +418,7 @@ class TestRecording:
 
     @codegens
     def test_progress_goes_up_to_one(self, codegen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(propagator, "_BLOCK", 2)
+        monkeypatch.setattr(propagator, "_NUMBERS", 2 * 12)
         seen: list[float] = []
         Propagator(codegen).run(make_batch(np.random.default_rng(16), (1, 5, 3)), seen.append)
         assert seen == [0.4, 0.8, 1.0]

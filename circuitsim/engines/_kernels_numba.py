@@ -24,7 +24,7 @@ def _compiled(function: Any) -> Any:
 
 def circuits_at_once(n_circuits: int, n_rows: int, n_inputs: int) -> int:
     """How many circuits to give `advance`: enough parts for a few threads to share evenly."""
-    return max(1, n_circuits // 16)
+    return max(1, n_circuits // 8)
 
 
 def euler(
@@ -167,30 +167,30 @@ def _step_mean(lanes, i, column, source, parameters):  # type: ignore[no-untyped
 def _advance_mean(  # type: ignore[no-untyped-def]
     init, moved, velocity, rate, inhibition, inputs, weights, mean, slots, means
 ):
-    init, moved, velocity = init[0], moved[0], velocity[0]
-    u, h = rate[0], inhibition[0]
-    for presentation in range(inputs.shape[0]):
-        x = inputs[presentation]
-        y = d = v = 0.0
-        for j in range(x.shape[0]):
-            y += (init[j] + moved[j]) * x[j]
-            d += moved[j] * x[j]
-            v += velocity[j] * x[j]
-        m = mean[presentation]
-        p = m[0, 0] * y + m[0, 1] * d + m[0, 2] * v + m[0, 3] * u + m[0, 4] * h
-        q = m[1, 0] * y + m[1, 1] * d + m[1, 2] * v + m[1, 3] * u + m[1, 4] * h
-        u, h = (
-            m[2, 0] * y + m[2, 1] * d + m[2, 2] * v + m[2, 3] * u + m[2, 4] * h,
-            m[3, 0] * y + m[3, 1] * d + m[3, 2] * v + m[3, 3] * u + m[3, 4] * h,
-        )
-        a, c, e, f = weights[presentation]
-        recorded = means[slots[presentation]]
-        for j in range(x.shape[0]):
-            change = a * moved[j] + c * velocity[j] + p * x[j]
-            velocity[j] = e * moved[j] + f * velocity[j] + q * x[j]
-            moved[j] = change
-            recorded[j] = init[j] + change
-    rate[0], inhibition[0] = u, h
+    for row in range(init.shape[0]):
+        w_init, d, v, u, h = init[row], moved[row], velocity[row], rate[row], inhibition[row]
+        for presentation in range(inputs.shape[0]):
+            x = inputs[presentation]
+            y = dx = vx = 0.0
+            for j in range(x.shape[0]):
+                y += (w_init[j] + d[j]) * x[j]
+                dx += d[j] * x[j]
+                vx += v[j] * x[j]
+            m = mean[presentation]
+            p = m[0, 0] * y + m[0, 1] * dx + m[0, 2] * vx + m[0, 3] * u + m[0, 4] * h
+            q = m[1, 0] * y + m[1, 1] * dx + m[1, 2] * vx + m[1, 3] * u + m[1, 4] * h
+            u, h = (
+                m[2, 0] * y + m[2, 1] * dx + m[2, 2] * vx + m[2, 3] * u + m[2, 4] * h,
+                m[3, 0] * y + m[3, 1] * dx + m[3, 2] * vx + m[3, 3] * u + m[3, 4] * h,
+            )
+            a, c, e, f = weights[presentation]
+            recorded = means[slots[presentation]]
+            for j in range(x.shape[0]):
+                new = a * d[j] + c * v[j] + p * x[j]
+                v[j] = e * d[j] + f * v[j] + q * x[j]
+                d[j] = new
+                recorded[j] = w_init[j] + new
+        rate[row], inhibition[row] = u, h
 
 
 @_compiled

@@ -20,6 +20,7 @@ input only through s = |x|^2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,11 @@ class Coefficients(NamedTuple):
     def empty(cls, shape: tuple[int, ...]) -> Coefficients:
         """Space for the coefficients of (circuit, presentation)."""
         return cls(*(np.empty((*shape, *end)) for end in ((4,), (3, 4), (4, 5))))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Coefficients]) -> Coefficients:
+        """Coefficients of the circuits in all parts."""
+        return cls(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     def of_circuits(self, which: NDArray[np.intp]) -> Coefficients:
         """Coefficients of some circuits, by number."""

@@ -23,7 +23,7 @@ from circuitsim import measures
 from circuitsim.engines import _kernels_numpy
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
-from circuitsim.engines.rows import reduced
+from circuitsim.engines.rows import Pool, reduced
 from circuitsim.engines.schemes import Euler, Scheme, Updates
 from circuitsim.engines.traces import RateTraces
 from circuitsim.rules import LinearSignal
@@ -31,8 +31,7 @@ from circuitsim.validation import ParameterError, integer, one_of
 
 CODEGEN = ("auto", "numba", "numpy")
 
-_BLOCK = 256  # presentations at a time
-_NUMBERS = 2**22  # learning rates or, if they are recorded, rates of a circuit in a block
+_NUMBERS = 2**17  # how many inputs, learning rates or rates of a circuit are held at a time
 
 
 class Propagator:
@@ -73,9 +72,33 @@ class Propagator:
             If the rule is not linear in the rates.
         """
         kernels = _kernels_numpy if batch.record_rates else self._kernels
-        with _one_blas_thread(), ThreadPoolExecutor(self._threads) as executor:
-            spread = executor.map if self._threads > 1 else map
-            return _Run(batch, kernels, spread)(progress)
+        scheme = _scheme(batch, kernels)
+        with _one_blas_thread():
+            pool = reduced(batch, scheme.step, batch.plasticity.momentum > 0)
+            before = pool.deviations.moved.copy(), pool.mean.moved.copy()
+            run = _Run(batch, kernels, scheme, pool)
+            run.to_the_end(self._threads, progress)
+            return run.outcome(*before)
+
+    def propagate(self, batch: Batch, pool: Pool) -> None:
+        """Carry rows of any kind through the inputs of a batch, in place.
+
+        Parameters
+        ----------
+        batch : Batch
+            Its state and what it records do not matter.
+        pool : Pool
+            May have any number of rows that evolve like the mean.
+
+        Raises
+        ------
+        ParameterError
+            As `run`.
+        """
+        scheme = _scheme(batch, self._kernels)
+        with _one_blas_thread():
+            run = _Run(replace(batch, record=batch.record[:0]), self._kernels, scheme, pool)
+            run.to_the_end(self._threads)
 
     def pilot(self, n_presentations: int) -> tuple[int, int]:
         """A short run, made twice: compiling may come first."""
@@ -101,6 +124,11 @@ def _kernels(codegen: str) -> ModuleType:
     return _kernels_numba
 
 
+def _overflowing() -> AbstractContextManager[Any]:
+    # Weights that diverge are told of once, by `simulate`.
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def _one_blas_thread() -> AbstractContextManager[Any]:
     # Threads that share matrices as small as these get in each other's way.
     return _blas().limit(limits=1)
@@ -119,18 +147,17 @@ class _Run:
     batch : Batch
     kernels : module
         `_kernels_numpy` or `_kernels_numba`.
-    spread : callable
-        ``map``, or one that shares the work between threads.
+    scheme : Scheme
+        How time advances.
+    pool : Pool
+        The state of the batch, which changes as it is carried on.
     """
 
-    def __init__(
-        self, batch: Batch, kernels: ModuleType, spread: Callable[..., Iterable[Any]]
-    ) -> None:
+    def __init__(self, batch: Batch, kernels: ModuleType, scheme: Scheme, pool: Pool) -> None:
         self.batch = batch
         self.kernels = kernels
-        self.spread = spread
-        self.scheme = _scheme(batch, kernels)
-        self.pool = reduced(batch, self.scheme.step, batch.plasticity.momentum > 0)
+        self.scheme = scheme
+        self.pool = pool
         n_circuits = batch.shape[0]
 
         # Circuits that see the same inputs with the same parameters share their coefficients.
@@ -142,21 +169,21 @@ class _Run:
             self.which = which.reshape(n_circuits)
         self.dynamics = Dynamics(_signal(batch), *parameters)
 
-        at_once = kernels.circuits_at_once(*self.pool.deviations.init.shape)
+        at_once = kernels.circuits_at_once(*pool.deviations.init.shape)
         self.traces = None
         if batch.record_rates:
-            self.traces = RateTraces(batch, self.pool, self.which)
+            self.traces = RateTraces(batch, pool, self.which)
             at_once = n_circuits
         self.chunks = _slices(n_circuits, at_once)
         self.parameter_chunks = _slices(parameters.shape[1], at_once)
         shape = (n_circuits, len(batch.record))
         self.measured = [np.empty(shape) for _ in range(3)]
-        self.mean_init = self.pool.mean.init[:, 0]
+        self.mean_init = pool.mean.init[:, 0]
 
-    def __call__(self, progress: Progress | None) -> Outcome:
+    def to_the_end(self, threads: int, progress: Progress | None = None) -> None:
+        """Carry the pool through all presentations."""
         batch, pool = self.batch, self.pool
-        before = pool.deviations.moved.copy(), pool.mean.moved.copy()
-        if batch.record[0] == 0:
+        if 0 in batch.record:
             weights = pool.deviations.init + pool.deviations.moved
             self._measure(
                 slice(None),
@@ -164,12 +191,12 @@ class _Run:
                 (self.mean_init + pool.mean.moved[:, 0])[np.newaxis],
                 np.square(weights).sum(axis=1)[np.newaxis],
             )
-        for block in _slices(batch.n_presentations, self._presentations_at_once()):
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._advance(block)
-            if progress is not None:
-                progress(block.stop / batch.n_presentations)
-        return self._outcome(*before)
+        with ThreadPoolExecutor(threads) as executor:
+            spread = executor.map if threads > 1 else map
+            for block in _slices(batch.n_presentations, self._presentations_at_once()):
+                self._advance(block, spread)
+                if progress is not None:
+                    progress(block.stop / batch.n_presentations)
 
     def _presentations_at_once(self) -> int:
         """As many as memory allows, whatever other circuits there are in the batch.
@@ -178,12 +205,12 @@ class _Run:
         must not depend on its company. A power of two, as sources draw inputs in such blocks.
         """
         batch = self.batch
-        numbers = max(1, batch.steps)
+        numbers = max(batch.steps, batch.shape[2])
         if batch.record_rates:
-            numbers *= batch.shape[1]
-        return min(_BLOCK, 1 << (max(1, _NUMBERS // numbers).bit_length() - 1))
+            numbers = batch.steps * batch.shape[1]
+        return 1 << (max(1, _NUMBERS // numbers).bit_length() - 1)
 
-    def _advance(self, block: slice) -> None:
+    def _advance(self, block: slice, spread: Callable[..., Iterable[Any]]) -> None:
         """Carry all circuits through a block of presentations."""
         batch = self.batch
         inputs = batch.input_block(block.start, block.stop)
@@ -191,17 +218,18 @@ class _Run:
         square = np.einsum("pcj,pcj->cp", seen, seen)
         square = np.broadcast_to(square, (self.dynamics.alpha.size, len(inputs)))
         rates = self.scheme.rates(block.start, block.stop)
-        coefficients = Coefficients.empty(square.shape)
         traces = self.traces
         watch_steps = {} if traces is None else {"after_step": traces.after_step}
         watch_starts = {} if traces is None else {"before": traces.before_presentation}
 
-        def compute(chunk: slice) -> None:
-            computed = self.scheme.coefficients(
-                rates, square[chunk], self.dynamics.of_circuits(chunk), **watch_steps
-            )
-            for values, part in zip(coefficients, computed, strict=True):
-                values[chunk] = part
+        def coefficients_of(chunk: slice) -> Coefficients:
+            with _overflowing():
+                dynamics = self.dynamics.of_circuits(chunk)
+                return self.scheme.coefficients(rates, square[chunk], dynamics, **watch_steps)
+
+        common: Coefficients | None = None
+        if self.inputs_shared:
+            common = Coefficients.joined(spread(coefficients_of, self.parameter_chunks))
 
         # Where in `measured` the presentations of this block are, and where in the block.
         first, last = np.searchsorted(batch.record, [block.start, block.stop], side="right")
@@ -209,19 +237,22 @@ class _Run:
         slots[batch.record[first:last] - block.start - 1] = np.arange(last - first)
 
         def advance(chunk: slice) -> None:
-            moments = self.kernels.advance(
-                self.pool.deviations.of_circuits(chunk),
-                self.pool.mean.of_circuits(chunk),
-                inputs[:, chunk],
-                coefficients.of_circuits(self.which[chunk]),
-                slots,
-                **watch_starts,
+            coefficients = (
+                coefficients_of(chunk) if common is None else common.of_circuits(self.which[chunk])
             )
-            self._measure(chunk, slice(first, last), *moments)
+            with _overflowing():
+                moments = self.kernels.advance(
+                    self.pool.deviations.of_circuits(chunk),
+                    self.pool.mean.of_circuits(chunk),
+                    inputs[:, chunk],
+                    coefficients,
+                    slots,
+                    **watch_starts,
+                )
+                self._measure(chunk, slice(first, last), *moments)
 
-        for task, chunks in ((compute, self.parameter_chunks), (advance, self.chunks)):
-            for _ in self.spread(task, chunks):  # asking for the results raises a thread's errors
-                pass
+        for _ in spread(advance, self.chunks):  # asking for results raises a thread's errors
+            pass
         if traces is not None:
             traces.finish_block()
 
@@ -233,7 +264,8 @@ class _Run:
         inverse_snr_w[chunk, at] = measures.inverse_snr_from_moments(mean, variance).T
         mean_weight_cosine[chunk, at] = measures.cosine(mean, self.mean_init[chunk]).T
 
-    def _outcome(self, deviations_before: Array, mean_before: Array) -> Outcome:
+    def outcome(self, deviations_before: Array, mean_before: Array) -> Outcome:
+        """Return the end, given how far rows had moved from their initial weights at the start."""
         batch, pool, state = self.batch, self.pool, self.batch.state
         after = replace(
             state,
