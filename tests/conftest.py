@@ -1,0 +1,47 @@
+"""What tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORACLE = ROOT.parent / "shared" / "oracle"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """Compile into a directory of these tests, not the user's."""
+    if "CIRCUITSIM_CACHE" not in os.environ:
+        # Beside the directories of parallel test processes, so that they share it.
+        base = tmp_path_factory.getbasetemp()
+        base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+        os.environ["CIRCUITSIM_CACHE"] = str(base / "compiled")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1234)
+
+
+@pytest.fixture
+def oracle():
+    """Reader of a trajectory computed with the published code of the paper's authors."""
+
+    def read(name):
+        path = ORACLE / f"{name}.npz"
+        if not path.exists():
+            pytest.skip(f"no reference trajectory {path}")
+        return np.load(path)
+
+    return read
+
+
+def relative(a, b):
+    """Largest difference relative to the largest value."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    return np.max(np.abs(a - b)) / np.max(np.abs(b))
