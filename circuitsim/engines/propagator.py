@@ -23,6 +23,7 @@ from circuitsim import measures
 from circuitsim.engines import _kernels_numpy
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
+from circuitsim.engines.continuous import Continuous
 from circuitsim.engines.rows import Pool, reduced
 from circuitsim.engines.schemes import Euler, Scheme, Updates
 from circuitsim.engines.traces import RateTraces
@@ -69,8 +70,13 @@ class Propagator:
         Raises
         ------
         ParameterError
-            If the rule is not linear in the rates.
+            If the rule is not linear in the rates, or if rates are to be recorded after every step
+            in continuous time.
         """
+        if batch.record_rates and batch.dt is None:
+            raise ParameterError(
+                "record_rates", "records after every step, and dt=None has none; give a dt", True
+            )
         kernels = _kernels_numpy if batch.record_rates else self._kernels
         scheme = _scheme(batch, kernels)
         with _one_blas_thread():
@@ -309,6 +315,8 @@ def _signal(batch: Batch) -> LinearSignal:
 def _scheme(batch: Batch, kernels: ModuleType) -> Scheme:
     if batch.plasticity.definition.per_presentation:
         return Updates(batch)
+    if batch.dt is None:
+        return Continuous(batch)
     return Euler(batch, kernels.euler)
 
 

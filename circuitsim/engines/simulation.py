@@ -119,7 +119,7 @@ def simulate(
     51
     """
     plasticity = Plasticity() if plasticity is None else plasticity
-    batch, has_circuits = make_batch(
+    batch, has_circuits = _make_batch(
         w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record
     )
     outcome = registry.get(engine, codegen).run(batch, progress)
@@ -129,25 +129,17 @@ def simulate(
     return dataset if has_circuits else dataset.isel(circuit=0)
 
 
-def make_batch(
+def _make_batch(
     w_init: ArrayLike | None,
     inputs: ArrayLike | InputSource,
     circuit: Circuit | None,
     plasticity: Plasticity,
     presentation: Quantity,
     dt: Quantity | None,
-    record_rates: bool = False,
-    start: xr.Dataset | None = None,
-    record: int | Sequence[int] | NDArray[np.integer] = 1,
+    record_rates: bool,
+    start: xr.Dataset | None,
+    record: int | Sequence[int] | NDArray[np.integer],
 ) -> tuple[Batch, bool]:
-    """Check what a user gives, see `simulate`, and bring it into the form that engines need.
-
-    Returns
-    -------
-    batch : Batch
-    has_circuits : bool
-        Whether an argument had a dimension for circuits.
-    """
     weights = _initial_weights(w_init, start)
     if circuit is None:
         circuit = Circuit(n_neurons=weights.shape[-2])

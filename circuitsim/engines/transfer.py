@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from circuitsim.engines.batch import Array
 from circuitsim.engines.propagator import Propagator
 from circuitsim.engines.rows import Pool, Rows
-from circuitsim.engines.simulation import make_batch
+from circuitsim.engines.simulation import _make_batch
 from circuitsim.inputs import InputSource, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.validation import ParameterError
@@ -153,8 +153,9 @@ def transfer(
     circuit = (Circuit() if circuit is None else circuit).replace(n_neurons=2)
     plasticity = Plasticity() if plasticity is None else plasticity
     n_inputs = source.shape[-1]
-    batch, has_circuits = make_batch(
-        np.zeros((2, n_inputs)), source, circuit, plasticity, presentation, dt
+    w_init = np.zeros((2, n_inputs))
+    batch, has_circuits = _make_batch(
+        w_init, source, circuit, plasticity, presentation, dt, False, None, 1
     )
     n_circuits = batch.shape[0]
     # As many "neurons" as there are inputs, each with one weight of 1; and one for each rate.
