@@ -23,6 +23,7 @@ _HOMES = {
     "load_weights": "studies.results",
     "log_spaced": "engines.simulation",
     "simulate": "engines.simulation",
+    "transfer": "engines.transfer",
 }
 _MODULES = ("inputs", "measures", "rules", "studies", "theory")
 
@@ -45,12 +46,14 @@ __all__ = [
     "simulate",
     "studies",
     "theory",
+    "transfer",
 ]
 
 if TYPE_CHECKING:
     from circuitsim import inputs, measures, rules, studies, theory
     from circuitsim.description import describe
     from circuitsim.engines.simulation import log_spaced, simulate
+    from circuitsim.engines.transfer import transfer
     from circuitsim.parameters import Circuit, Plasticity
     from circuitsim.schedules import ConstantRate, HyperbolicRate, InverseSqrtRate
     from circuitsim.studies.export import export_weights

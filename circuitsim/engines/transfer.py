@@ -1,0 +1,187 @@
+"""What a sequence of inputs does to any pool: linear maps from initial to final weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from brian2.units import Quantity
+from numpy.typing import ArrayLike
+
+from circuitsim.engines.batch import Array
+from circuitsim.engines.propagator import Propagator
+from circuitsim.engines.rows import Pool, Rows
+from circuitsim.engines.simulation import _make_batch
+from circuitsim.inputs import InputSource, as_source
+from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
+from circuitsim.validation import ParameterError
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """Final weights as a linear function of initial weights and initial rates.
+
+    Neurons that see the same inputs differ only in their initial weights, so what a sequence of
+    inputs makes of a pool follows from two matrices: one acts on each neuron's deviation from the
+    pool's mean, the other on the mean. They serve any number of neurons, pools and layers. All have
+    a leading dimension for circuits where `transfer` was given one.
+
+    Attributes
+    ----------
+    deviation : ndarray, shape (input, input)
+        A neuron's deviation from the mean weights ends as ``deviation_of_w_init @ deviation``.
+    deviation_by_rate : ndarray, shape (input,)
+        What is added for a unit of deviation of the neuron's initial rate from the mean rate.
+    mean : ndarray, shape (input, input)
+        The mean weights end as ``mean_of_w_init @ mean``.
+    mean_by_rate : ndarray, shape (input,)
+        What is added for a unit of the mean initial rate above baseline, rbar - b.
+    mean_by_inhibition : ndarray, shape (input,)
+        What is added for a unit of the interneuron's initial rate.
+    b : ndarray, shape () or (circuit,)
+        Baseline rate.
+    """
+
+    deviation: Array
+    deviation_by_rate: Array
+    mean: Array
+    mean_by_rate: Array
+    mean_by_inhibition: Array
+    b: Array
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            getattr(self, part.name).setflags(write=False)
+
+    def apply(
+        self,
+        weights: ArrayLike,
+        rate: ArrayLike | None = None,
+        rate_inh: ArrayLike | None = None,
+    ) -> Array:
+        """Final weights of pools.
+
+        Parameters
+        ----------
+        weights : array_like, shape (..., neuron, input)
+            Initial weights of any number of pools, (..., circuit, neuron, input) if this has
+            circuits. Means are over ``neuron``.
+        rate : array_like, shape (..., neuron), optional
+            Initial rates; zero by default.
+        rate_inh : array_like, shape (...), optional
+            Initial rate of each pool's interneuron; zero by default.
+
+        Returns
+        -------
+        ndarray, shape (..., neuron, input)
+
+        Raises
+        ------
+        ParameterError
+            If the shape of the weights does not fit.
+        """
+        start = np.asarray(weights, dtype=float)
+        n_inputs = self.mean_by_rate.shape[-1]
+        if start.ndim < 2 or start.shape[-1] != n_inputs:
+            raise ParameterError(
+                "weights", f"must have the shape (..., neuron, {n_inputs})", start.shape
+            )
+        above = np.zeros(start.shape[:-1]) if rate is None else np.asarray(rate, dtype=float)
+        above = above - self.b[..., np.newaxis]
+        inhibition = np.zeros(start.shape[:-2]) if rate_inh is None else np.asarray(rate_inh)
+
+        mean, mean_above = start.mean(axis=-2, keepdims=True), above.mean(axis=-1, keepdims=True)
+        final = (start - mean) @ self.deviation
+        final += (above - mean_above)[..., np.newaxis] * self.deviation_by_rate[..., np.newaxis, :]
+        final += mean @ self.mean
+        by_rates = (
+            mean_above * self.mean_by_rate + inhibition[..., np.newaxis] * self.mean_by_inhibition
+        )
+        final += by_rates[..., np.newaxis, :]
+        return final
+
+
+def transfer(
+    inputs: ArrayLike | InputSource,
+    circuit: Circuit | None = None,
+    plasticity: Plasticity | None = None,
+    presentation: Quantity = PRESENTATION,
+    dt: Quantity | None = DT,
+    codegen: str = "auto",
+) -> Transfer:
+    """Maps from initial to final weights that a sequence of inputs stands for.
+
+    ``transfer(inputs, ...).apply(w_init)`` are the final weights of ``simulate(w_init, inputs,
+    ...)``, which starts without momentum and, by default, with rates of zero. The cost is that of
+    simulating one neuron for each input.
+
+    Parameters
+    ----------
+    inputs : array_like or InputSource, shape (presentation, [circuit,] input)
+        Input patterns, dimensionless.
+    circuit : Circuit, optional
+        The published one by default. Its number of neurons does not matter. Its array parameters,
+        like gamma's, have one value for each circuit.
+    plasticity : Plasticity, optional
+        The circuit's rule as published by default.
+    presentation : Quantity, time
+        How long each pattern is shown.
+    dt : Quantity, time
+        Step of forward Euler; None for continuous time.
+    codegen : str
+        ``"auto"``, ``"numba"`` or ``"numpy"``.
+
+    Returns
+    -------
+    Transfer
+
+    Raises
+    ------
+    ParameterError, DimensionMismatchError
+        As in `simulate`; and if the rule is not linear in the rates.
+
+    Examples
+    --------
+    >>> import numpy as np, circuitsim as cs
+    >>> rng = np.random.default_rng(0)
+    >>> inputs = rng.standard_normal((50, 9))
+    >>> w_init = 1 + rng.standard_normal((64, 100, 9))  # one pool for each of 64 channels
+    >>> cs.transfer(inputs, codegen="numpy").apply(w_init).shape
+    (64, 100, 9)
+    """
+    source = as_source(inputs)
+    circuit = (Circuit() if circuit is None else circuit).replace(n_neurons=2)
+    plasticity = Plasticity() if plasticity is None else plasticity
+    n_inputs = source.shape[-1]
+    w_init = np.zeros((2, n_inputs))
+    batch, has_circuits = _make_batch(
+        w_init, source, circuit, plasticity, presentation, dt, False, None, 1
+    )
+    n_circuits = batch.shape[0]
+    # As many "neurons" as there are inputs, each with one weight of 1; and one for each rate.
+    pool = Pool(None, _unit_rows(n_circuits, n_inputs, 1), _unit_rows(n_circuits, n_inputs, 2))
+    Propagator(codegen).propagate(batch, pool)
+    deviation, mean = (rows.init + rows.moved for rows in (pool.deviations, pool.mean))
+    parts = (
+        deviation[:, :n_inputs],
+        deviation[:, n_inputs],
+        mean[:, :n_inputs],
+        mean[:, n_inputs],
+        mean[:, n_inputs + 1],
+        batch.b,
+    )
+    return Transfer(*(np.array(part if has_circuits else part[0]) for part in parts))
+
+
+def _unit_rows(n_circuits: int, n_inputs: int, n_rates: int) -> Rows:
+    """Rows that are one in one weight each, then in the rate, then in the interneuron's rate."""
+    n_rows = n_inputs + n_rates
+    ones = np.broadcast_to(np.eye(n_rows), (n_circuits, n_rows, n_rows)).copy()
+    zeros = np.zeros((n_circuits, n_rows, n_inputs))
+    return Rows(
+        init=np.ascontiguousarray(ones[..., :n_inputs]),
+        moved=zeros,
+        velocity=zeros.copy(),
+        rate=np.ascontiguousarray(ones[..., n_inputs]),
+        inhibition=np.ascontiguousarray(ones[..., -1]) if n_rates > 1 else np.zeros(ones.shape[:2]),
+    )

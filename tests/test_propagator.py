@@ -1,0 +1,510 @@
+"""The propagator performs the published step-by-step scheme to rounding."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import reference
+from brian2 import ms
+from hypothesis import given, settings
+
+import circuitsim as cs
+from circuitsim.engines import propagator
+from circuitsim.engines.batch import Batch, Outcome, State
+from circuitsim.engines.propagator import Propagator
+from circuitsim.inputs import ArrayInputs, GaussianInputs, StackedInputs
+from circuitsim.rules import RULES, Rule
+
+ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
+STATE = ("weights", "velocity", "rate", "rate_inh")
+MEASURES = ("snr_w", "inverse_snr_w", "mean_weight_cosine")
+
+
+def _codegens() -> list[str]:
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return ["numpy"]
+    return ["numpy", "numba"]
+
+
+codegens = pytest.mark.parametrize("codegen", _codegens())
+
+
+def make_batch(
+    rng: np.random.Generator,
+    shape: tuple[int, int, int],
+    n_presentations: int = 5,
+    steps: int = 12,
+    dt: float = 1.0,
+    plasticity: cs.Plasticity | None = None,
+    shared_inputs: bool = False,
+    fresh: bool = True,
+    record_rates: bool = False,
+    **parameters: np.ndarray,
+) -> Batch:
+    """A batch with random weights and inputs, in any state if it is not `fresh`."""
+    n_circuits, n_neurons, n_inputs = shape
+    w_init = 1 + rng.standard_normal(shape)
+    state = State(
+        w_init.copy(), np.zeros(shape), np.zeros((n_circuits, n_neurons)), np.zeros(n_circuits)
+    )
+    plasticity = cs.Plasticity() if plasticity is None else plasticity
+    if plasticity.definition.per_presentation:
+        steps = 1
+    if not fresh:
+        state.weights += 0.3 * rng.standard_normal(shape)
+        state.velocity += 1e-3 * rng.standard_normal(shape)
+        state.rate += 1 + rng.standard_normal(state.rate.shape)
+        state.rate_inh += rng.standard_normal(n_circuits)
+        state.presentations = 7
+        state.elapsed = 7 * steps * dt
+    circuits = () if shared_inputs else (n_circuits,)
+    inputs = rng.standard_normal((n_presentations, *circuits, n_inputs))
+    defaults = {"alpha": 10.0, "tau": 30.0, "b": 1.0, "gamma": 0.01}
+    return Batch(
+        w_init=w_init,
+        inputs=ArrayInputs(inputs),
+        plasticity=plasticity,
+        presentation=steps * dt,
+        dt=dt,
+        steps=steps,
+        state=state,
+        record=np.arange(n_presentations + 1),
+        record_rates=record_rates,
+        **{
+            name: np.broadcast_to(parameters.get(name, value), (n_circuits,)).astype(float)
+            for name, value in defaults.items()
+        },
+    )
+
+
+def close(actual: np.ndarray, desired: np.ndarray, tolerance: float) -> None:
+    """Check that arrays agree within a share of the largest number among those wanted."""
+    assert actual.shape == desired.shape
+    scale = np.max(np.abs(desired), initial=1e-300)
+    np.testing.assert_allclose(actual / scale, desired / scale, rtol=0, atol=tolerance)
+
+
+def same(actual: Outcome, desired: Outcome, tolerance: float = 1e-11) -> None:
+    """Check two outcomes against each other."""
+    for name in STATE:
+        close(getattr(actual.state, name), getattr(desired.state, name), tolerance)
+    for name in MEASURES:
+        np.testing.assert_allclose(getattr(actual, name), getattr(desired, name), rtol=1e-10)
+    assert actual.state.presentations == desired.state.presentations
+    assert actual.state.elapsed == pytest.approx(desired.state.elapsed)
+    assert (actual.rate_trace is None) == (desired.rate_trace is None)
+    if actual.rate_trace is not None:
+        close(actual.rate_trace, desired.rate_trace, tolerance)
+        close(actual.rate_inh_trace, desired.rate_inh_trace, tolerance)
+
+
+class TestPublishedCode:
+    """Trajectories computed with the code of the paper's authors."""
+
+    @codegens
+    @pytest.mark.parametrize("name", ["circuit_k3", "circuit_k6", "rule_k3", "rule_k9"])
+    def test_trajectory(self, name: str, codegen: str) -> None:
+        path = ORACLE / f"{name}.npz"
+        if not path.exists():
+            pytest.skip(f"no reference trajectories at {ORACLE}")
+        with np.load(path) as oracle:
+            expected = dict(oracle)
+        rule = "circuit" if name.startswith("circuit") else "mean_subtracted"
+        run = cs.simulate(
+            expected["w_init"],
+            expected["inputs"],
+            plasticity=cs.Plasticity(rule=rule, gamma=float(expected["gamma"])),
+            engine="propagator",
+            codegen=codegen,
+        )
+        close(run.weights.to_numpy(), expected["w_final"], 1e-11)
+        np.testing.assert_allclose(run.inverse_snr_w, expected["inverse_snr"], rtol=1e-10)
+        np.testing.assert_allclose(
+            run.mean_weight_cosine, expected["mean_weight_cosine"], rtol=1e-11
+        )
+        if rule == "circuit":
+            close(run.rate.to_numpy(), expected["r_final"], 1e-11)
+            close(run.rate_inh.to_numpy(), expected["r_inh_final"][0], 1e-11)
+
+    def test_rates_after_every_step(self) -> None:
+        path = ORACLE / "circuit_k3.npz"
+        if not path.exists():
+            pytest.skip(f"no reference trajectories at {ORACLE}")
+        with np.load(path) as oracle:
+            expected = dict(oracle)
+        run = cs.simulate(
+            expected["w_init"], expected["inputs"][:2], engine="propagator", record_rates=True
+        )
+        close(run.rate_trace.to_numpy(), expected["r_trace"], 1e-11)
+        close(run.rate_inh_trace.to_numpy(), expected["r_inh_trace"], 1e-11)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    rule = draw(st.sampled_from(sorted(RULES)))
+    per_presentation = RULES[rule].per_presentation
+    n_circuits = draw(st.integers(1, 3))
+    n_inputs = draw(st.integers(1, 12))
+    dt = draw(st.sampled_from([0.1, 0.5, 1.0, 2.0]))
+    peak = draw(st.sampled_from([0.0, 3e-4, 3e-3]))
+    schedules = [cs.ConstantRate(peak)]
+    if per_presentation:
+        schedules.append(cs.HyperbolicRate(100 * peak, offset=10))
+    else:
+        onset = draw(st.sampled_from([0.0, 0.3, 5.0, 50.0]))
+        schedules.append(cs.InverseSqrtRate(peak, timescale=2 * ms, onset=onset * ms))
+    plasticity = cs.Plasticity(
+        rule=rule,
+        momentum=draw(st.sampled_from([0.0, 0.3, 0.95])),
+        learning_rate=draw(st.sampled_from(schedules)),
+    )
+    if plasticity.momentum == 0.3 and not per_presentation:
+        dt = min(dt, 1.0)  # a filter of 1.4 ms
+
+    def per_circuit(low: float, high: float) -> np.ndarray:
+        return np.array(
+            draw(st.lists(st.floats(low, high), min_size=n_circuits, max_size=n_circuits))
+        )
+
+    return make_batch(
+        np.random.default_rng(draw(st.integers(0, 2**32))),
+        (n_circuits, draw(st.integers(2, 15)), n_inputs),
+        n_presentations=draw(st.integers(0, 5)),
+        steps=draw(st.integers(1, 30)),
+        dt=dt,
+        plasticity=plasticity,
+        shared_inputs=draw(st.booleans()),
+        fresh=draw(st.booleans()),
+        record_rates=not per_presentation and draw(st.booleans()),
+        alpha=per_circuit(0, 15),
+        tau=per_circuit(20, 60),
+        b=per_circuit(-2, 2),
+        gamma=per_circuit(0, 0.2) * draw(st.sampled_from([0, 1])),
+    )
+
+
+class TestPlainLoop:
+    """The same numbers as the loop over steps in `reference`."""
+
+    @codegens
+    @settings(deadline=None, max_examples=60)
+    @given(data=st.data())
+    def test_any_batch(self, codegen: str, data: st.DataObject) -> None:
+        batch = data.draw(batches())
+        same(Propagator(codegen).run(batch), reference.run(batch))
+
+    @codegens
+    @pytest.mark.parametrize("rule", sorted(RULES))
+    @pytest.mark.parametrize("fresh", [True, False])
+    @pytest.mark.parametrize("shape", [(2, 100, 4), (1, 4, 30), (3, 10, 10), (1, 2, 1)])
+    def test_many_and_few_neurons(
+        self, shape: tuple[int, int, int], fresh: bool, rule: str, codegen: str
+    ) -> None:
+        rng = np.random.default_rng(1)
+        batch = make_batch(rng, shape, plasticity=cs.Plasticity(rule=rule), fresh=fresh)
+        same(Propagator(codegen).run(batch), reference.run(batch))
+
+    @codegens
+    @pytest.mark.parametrize(
+        "parameters", [{"alpha": 0.0}, {"gamma": 0.0}, {"alpha": np.array([0.0, 3.0]), "tau": 25.0}]
+    )
+    def test_limits_of_parameters(self, parameters: dict, codegen: str) -> None:
+        batch = make_batch(np.random.default_rng(2), (2, 20, 3), fresh=False, **parameters)
+        same(Propagator(codegen).run(batch), reference.run(batch))
+
+    @codegens
+    def test_input_of_zero(self, codegen: str) -> None:
+        batch = make_batch(np.random.default_rng(3), (2, 20, 3), fresh=False)
+        batch.inputs = ArrayInputs(np.zeros((5, 3)))
+        same(Propagator(codegen).run(batch), reference.run(batch))
+
+    @codegens
+    def test_weights_that_are_the_same_already(self, codegen: str) -> None:
+        batch = make_batch(np.random.default_rng(3), (1, 20, 3))
+        batch.w_init[:] = batch.state.weights[:] = [1.0, 2.0, 0.5]
+        outcome = Propagator(codegen).run(batch)
+        np.testing.assert_array_equal(outcome.snr_w, np.inf)
+        np.testing.assert_array_equal(outcome.inverse_snr_w, 0)
+        close(outcome.state.weights, reference.run(batch).state.weights, 1e-11)
+
+    @codegens
+    def test_many_presentations_in_blocks(
+        self, codegen: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch = make_batch(np.random.default_rng(4), (2, 20, 3), n_presentations=70)
+        whole = Propagator(codegen).run(batch)
+        same(whole, reference.run(batch))
+        monkeypatch.setattr(propagator, "_NUMBERS", 16 * 12)
+        same(Propagator(codegen).run(batch), whole, 1e-14)
+
+    @pytest.mark.slow
+    @codegens
+    @pytest.mark.parametrize("gamma", [0.1, 0.001])
+    def test_whole_published_protocol(self, gamma: float, codegen: str) -> None:
+        rng = np.random.default_rng(5)
+        batch = make_batch(rng, (1, 20, 9), n_presentations=10_000, steps=150, gamma=gamma)
+        batch.record = np.arange(0, 10_001, 100)
+        same(Propagator(codegen).run(batch), _whole_protocol(gamma, batch))
+
+
+_LOOPED: dict[float, Outcome] = {}
+
+
+def _whole_protocol(gamma: float, batch: Batch) -> Outcome:
+    if gamma not in _LOOPED:
+        _LOOPED[gamma] = reference.run(batch)
+    return _LOOPED[gamma]
+
+
+class TestState:
+    @codegens
+    @pytest.mark.parametrize("rule", sorted(RULES))
+    @pytest.mark.parametrize("momentum", [0.0, 0.95])
+    @pytest.mark.parametrize("dt", [0.1, 1.0])
+    def test_two_parts_equal_one_run(
+        self, dt: float, momentum: float, rule: str, codegen: str
+    ) -> None:
+        rng = np.random.default_rng(6)
+        w_init, inputs = 1 + rng.standard_normal((2, 15, 4)), rng.standard_normal((9, 4))
+        # Learning starts within the second part.
+        rate = cs.InverseSqrtRate(3e-3, timescale=2 * ms, onset=41 * ms)
+        plasticity = cs.Plasticity(
+            rule=rule,
+            momentum=momentum,
+            learning_rate=cs.ConstantRate(0.01) if RULES[rule].per_presentation else rate,
+        )
+
+        def simulate(inputs: np.ndarray, **options: object):
+            return cs.simulate(
+                inputs=inputs,
+                plasticity=plasticity,
+                presentation=10 * ms,
+                dt=dt * ms,
+                engine="propagator",
+                codegen=codegen,
+                **options,
+            )
+
+        whole = simulate(inputs, w_init=w_init)
+        part = simulate(inputs[4:], w_init=None, start=simulate(inputs[:4], w_init=w_init))
+        for name in ("weights", "momentum", "rate", "rate_inh"):
+            if name in whole:
+                close(part[name].to_numpy(), whole[name].to_numpy(), 1e-13)
+        assert part.presentation.to_numpy().tolist() == [4, 5, 6, 7, 8, 9]
+        np.testing.assert_allclose(part.inverse_snr_w, whole.inverse_snr_w[:, 4:], rtol=1e-12)
+
+    @codegens
+    def test_no_presentations(self, codegen: str) -> None:
+        batch = make_batch(np.random.default_rng(7), (2, 6, 3), n_presentations=0, fresh=False)
+        outcome = Propagator(codegen).run(batch)
+        for name in STATE:
+            np.testing.assert_array_equal(getattr(outcome.state, name), getattr(batch.state, name))
+        same(outcome, reference.run(batch))
+
+    @codegens
+    def test_no_learning_leaves_weights_as_they_are(self, codegen: str) -> None:
+        plasticity = cs.Plasticity(learning_rate=cs.ConstantRate(0.0))
+        batch = make_batch(np.random.default_rng(8), (2, 60, 3), plasticity=plasticity)
+        outcome = Propagator(codegen).run(batch)
+        np.testing.assert_array_equal(outcome.state.weights, batch.w_init)
+
+    @codegens
+    def test_start_is_not_changed(self, codegen: str) -> None:
+        batch = make_batch(np.random.default_rng(9), (2, 6, 3), fresh=False)
+        before = {name: getattr(batch.state, name).copy() for name in STATE}
+        Propagator(codegen).run(batch)
+        for name in STATE:
+            np.testing.assert_array_equal(getattr(batch.state, name), before[name])
+
+
+class TestInvariances:
+    @codegens
+    def test_baseline_only_shifts_rates(self, codegen: str) -> None:
+        batch = make_batch(np.random.default_rng(10), (1, 20, 3), fresh=False)
+        one = Propagator(codegen).run(batch)
+        batch.b = batch.b + 5
+        batch.state.rate += 5
+        other = Propagator(codegen).run(batch)
+        close(other.state.weights, one.state.weights, 1e-14)
+        close(other.state.rate, one.state.rate + 5, 1e-14)
+
+    @codegens
+    def test_order_of_neurons_does_not_matter(self, codegen: str) -> None:
+        rng = np.random.default_rng(11)
+        w_init, inputs = rng.standard_normal((20, 3)), rng.standard_normal((10, 3))
+        order = rng.permutation(20)
+        one = cs.simulate(w_init, inputs, engine="propagator", codegen=codegen)
+        other = cs.simulate(w_init[order], inputs, engine="propagator", codegen=codegen)
+        close(other.weights.to_numpy(), one.weights.to_numpy()[order], 1e-13)
+
+    @codegens
+    @pytest.mark.parametrize("rule", sorted(RULES))
+    @pytest.mark.parametrize("shared_inputs", [True, False])
+    @pytest.mark.parametrize("shape", [(40, 30, 1), (40, 30, 7), (3, 5, 20)])
+    def test_company_does_not_matter_to_the_last_bit(
+        self, shape: tuple[int, int, int], shared_inputs: bool, rule: str, codegen: str
+    ) -> None:
+        rng = np.random.default_rng(12)
+        gamma, alpha = np.resize([0.1, 0.01, 0.001], shape[0]), np.linspace(0, 10, shape[0])
+        batch = make_batch(
+            rng,
+            shape,
+            n_presentations=300,
+            plasticity=cs.Plasticity(rule=rule),
+            shared_inputs=shared_inputs,
+            gamma=gamma,
+            alpha=alpha,
+        )
+        together = Propagator(codegen, threads=2).run(batch)
+        one = slice(1, 2)
+        state = batch.state
+        alone = replace(
+            batch,
+            w_init=batch.w_init[one],
+            inputs=ArrayInputs(batch.input_block(0, 300)[:, one]),
+            state=State(*(getattr(state, name)[one] for name in STATE)),
+            **{name: getattr(batch, name)[one] for name in ("alpha", "tau", "b", "gamma")},
+        )
+        outcome = Propagator(codegen).run(alone)
+        for name in STATE:
+            np.testing.assert_array_equal(
+                getattr(outcome.state, name), getattr(together.state, name)[one]
+            )
+        for name in MEASURES:
+            np.testing.assert_array_equal(getattr(outcome, name), getattr(together, name)[one])
+
+    @codegens
+    def test_threads_give_the_same_bits(self, codegen: str) -> None:
+        batch = make_batch(np.random.default_rng(13), (7, 40, 20), n_presentations=40)
+        one, two = (Propagator(codegen, threads).run(batch) for threads in (1, 3))
+        np.testing.assert_array_equal(two.state.weights, one.state.weights)
+        np.testing.assert_array_equal(two.inverse_snr_w, one.inverse_snr_w)
+
+    def test_dt_dependence(self) -> None:
+        """Euler's error is of first order in dt, and learning itself does not change with it."""
+        rng = np.random.default_rng(14)
+        w_init, inputs = 1 + rng.standard_normal((20, 3)), rng.standard_normal((5, 3))
+        ends = [
+            cs.simulate(w_init, inputs, dt=1 / 2**n * ms, engine="propagator").weights.to_numpy()
+            for n in range(5)
+        ]
+        steps = [np.abs(ends[n + 1] - ends[n]).max() for n in range(4)]
+        slopes = np.log2(np.divide(steps[:-1], steps[1:]))
+        assert slopes[-1] == pytest.approx(1, abs=0.05)
+
+
+class TestRecording:
+    @codegens
+    @pytest.mark.parametrize("record", [[0], [30], [1, 2, 29], [0, 7, 8, 30]])
+    def test_only_what_is_asked_for(
+        self, record: list[int], codegen: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(propagator, "_NUMBERS", 8 * 12)
+        batch = make_batch(np.random.default_rng(15), (2, 20, 3), n_presentations=30)
+        whole = Propagator(codegen).run(batch)
+        batch.record = np.array(record)
+        some = Propagator(codegen).run(batch)
+        for name in MEASURES:
+            np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[:, record])
+
+    @codegens
+    def test_progress_goes_up_to_one(self, codegen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(propagator, "_NUMBERS", 2 * 12)
+        seen: list[float] = []
+        Propagator(codegen).run(make_batch(np.random.default_rng(16), (1, 5, 3)), seen.append)
+        assert seen == [0.4, 0.8, 1.0]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("codegen, n_presentations", [("numpy", 50_000), ("numba", 1_000_000)])
+    def test_memory_does_not_grow_with_the_run(self, codegen: str, n_presentations: int) -> None:
+        if codegen not in _codegens():
+            pytest.skip("needs Numba")
+        plasticity = cs.Plasticity(rule="mean_subtracted")
+        batch = make_batch(np.random.default_rng(17), (1, 10, 50), plasticity=plasticity)
+        Propagator(codegen).run(batch)  # what is compiled and imported does not count
+        batch.inputs = GaussianInputs(n_presentations, 50, seed=1)
+        batch.record = np.array([n_presentations])
+        tracemalloc.start()
+        Propagator(codegen).run(batch)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < n_presentations * 50 * 8 / 2
+
+
+class TestRefusals:
+    def test_nonlinear_rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(RULES, "squared", Rule("squared", "(r - b)**2", "not linear"))
+        with pytest.raises(cs.ParameterError, match="engine='brian2'"):
+            cs.simulate(
+                np.ones((3, 2)),
+                np.ones((1, 2)),
+                plasticity=cs.Plasticity(rule="squared"),
+                engine="propagator",
+            )
+
+    def test_unknown_codegen(self) -> None:
+        with pytest.raises(cs.ParameterError, match="auto, numba, numpy"):
+            cs.simulate(
+                np.ones((3, 2)), np.ones((1, 2)), engine="propagator", codegen="cpp_standalone"
+            )
+
+    def test_without_numba(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "numba", None)
+        with pytest.raises(cs.ParameterError, match=r"pip install circuitsim\[compiled\]"):
+            Propagator("numba")
+        run = cs.simulate(np.eye(3), np.ones((1, 3)), engine="propagator")
+        assert run.attrs["codegen"] == "numpy"
+
+    def test_divergence_is_an_error_without_warnings(self) -> None:
+        plasticity = cs.Plasticity(learning_rate=cs.ConstantRate(10.0))
+        for codegen in _codegens():
+            with pytest.raises(FloatingPointError, match="lower learning rate"):
+                cs.simulate(
+                    np.eye(3),
+                    np.ones((100, 3)),
+                    plasticity=plasticity,
+                    engine="propagator",
+                    codegen=codegen,
+                )
+
+    def test_importing_does_not_import_numba(self) -> None:
+        code = (
+            "import sys, circuitsim, circuitsim.engines.propagator, circuitsim.engines.simulation;"
+            "sys.exit('numba' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    @pytest.mark.skipif(_codegens() == ["numpy"], reason="needs Numba")
+    def test_compiles_where_nothing_can_be_cached(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import numba
+
+        from circuitsim.engines import _kernels_numba
+
+        compiled = numba.njit
+
+        def refusing(*args: object, cache: bool = False, **options: object):
+            if cache:
+                raise RuntimeError("cannot cache function: no locator available")
+            return compiled(*args, **options)
+
+        monkeypatch.setattr(numba, "njit", refusing)
+        assert _kernels_numba._compiled(lambda x: x + 1)(1) == 2
+
+
+def test_sources_of_inputs_are_read_in_blocks() -> None:
+    """Stacked sources, as sweeps use them, give what the arrays they stand for give."""
+    sources = [GaussianInputs(40, 3, seed=seed) for seed in range(2)]
+    stacked = StackedInputs(sources, [0, 1, 0])
+    w_init = np.random.default_rng(18).standard_normal((3, 10, 3))
+    streamed = cs.simulate(w_init, stacked, engine="propagator", codegen="numpy")
+    arrays = cs.simulate(w_init, stacked.block(0, 40), engine="propagator", codegen="numpy")
+    np.testing.assert_array_equal(streamed.weights, arrays.weights)
