@@ -21,6 +21,8 @@ CPP = pytest.param(("brian2", "cpp_standalone"), marks=needs_compiler, id="brian
 ENGINES = [
     pytest.param(("brian2", "numpy"), id="brian2-numpy"),
     pytest.param(("brian2_per_synapse", "numpy"), id="brian2_per_synapse-numpy"),
+    pytest.param(("propagator", "numpy"), id="propagator-numpy"),
+    pytest.param(("propagator", "numba"), id="propagator-numba"),
 ]
 COMPILED = [
     CPP,
@@ -37,8 +39,8 @@ RULES = ["circuit", "mean_subtracted", "inhibition_gated"]
 def simulate(engine, *args, **kwargs):
     """`circuitsim.simulate` with an engine and its code generation."""
     name, codegen = engine
-    if codegen == "cython":
-        pytest.importorskip("Cython")
+    if codegen in ("cython", "numba"):
+        pytest.importorskip({"cython": "Cython"}.get(codegen, codegen))
     return cs.simulate(*args, engine=name, codegen=codegen, **kwargs)
 
 

@@ -476,7 +476,7 @@ def test_help_explains_every_option():
     done = run("--help")
     assert done.returncode == 0
     for option in ("--k", "--gamma", "--alpha", "--neurons", "--rule", "--trials", "--jobs",
-                   "--presentations", "--engine", "--seed", "--output", "--correlation"):  # fmt: skip
+                   "--presentations", "--engine", "--seed", "--output"):  # fmt: skip
         assert option in done.stdout
     assert "(default: 2000)" in done.stdout
     assert "in ms" in done.stdout
