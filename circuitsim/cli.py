@@ -63,16 +63,16 @@ def run(
         Exit code.
     """
     parsed = parser.parse_args(arguments)
-    kept: list[str] = []
-    parsed.kept = kept  # what to say of finished work, if the command is stopped
+    kept: list[Callable[[], str]] = []
+    parsed.kept = kept  # gives what to say of finished work, if the command is stopped
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
         return body(parsed)
     except KeyboardInterrupt:
-        _say(parser, "interrupted" + "".join(f"; {text}" for text in kept))
+        _say(parser, "interrupted" + _told(kept))
         return EXIT_INTERRUPTED
     except Stopped:
-        _say(parser, "stopped by SIGTERM" + "".join(f"; {text}" for text in kept))
+        _say(parser, "stopped by SIGTERM" + _told(kept))
         return EXIT_TERMINATED
     except UsageError as error:
         _say(parser, f"error: {error}")
@@ -84,7 +84,7 @@ def run(
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         where = f"{error.filename}: " if error.filename else ""
-        _say(parser, f"error: {where}{what}" + "".join(f"; {text}" for text in kept))
+        _say(parser, f"error: {where}{what}" + _told(kept))
         return EXIT_FAILED
     except MemoryError:
         _say(parser, "error: out of memory; ask for less at a time")
@@ -101,6 +101,10 @@ def run(
 
 def _stop(_signal: int, _frame: Any) -> NoReturn:
     raise Stopped
+
+
+def _told(kept: list[Callable[[], str]]) -> str:
+    return "".join(f"; {text}" for text in (tell() for tell in kept) if text)
 
 
 def _say(parser: Parser, message: str) -> None:

@@ -102,7 +102,7 @@ def _legend(dataset: xr.Dataset, series: list[tuple[float, float]]) -> list[Line
         names = [rf"$\gamma$ = {gamma:g}"]
         if len(dataset["alpha"]) > 1:
             names.append(rf"$\alpha$ = {alpha:g}")
-        handles.append(Line2D([], [], color=colour, linestyle=dash, label=", ".join(names)))  # type: ignore[arg-type]
+        handles.append(Line2D([], [], color=colour, linestyle=dash, label=", ".join(names)))
     handles.append(Line2D([], [], color="0.3", linestyle=":", label="theoretical minimum (Eq. 5)"))
     if dataset.attrs.get("rule") != "mean_subtracted":
         handles.append(
