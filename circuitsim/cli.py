@@ -70,16 +70,16 @@ def run(
     parsed = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
     parsed.command_line = shlex.join([*parser.prog.split(), *given])
-    kept: list[str] = []
-    parsed.kept = kept  # what to say of finished work, if the command is stopped
+    kept: list[Callable[[], str]] = []
+    parsed.kept = kept  # gives what to say of finished work, if the command is stopped
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
         return body(parsed)
     except KeyboardInterrupt:
-        _say(parser, "interrupted" + "".join(f"; {text}" for text in kept))
+        _say(parser, "interrupted" + _told(kept))
         return EXIT_INTERRUPTED
     except Stopped:
-        _say(parser, "stopped by SIGTERM" + "".join(f"; {text}" for text in kept))
+        _say(parser, "stopped by SIGTERM" + _told(kept))
         return EXIT_TERMINATED
     except UsageError as error:
         _say(parser, f"error: {error}")
@@ -91,7 +91,7 @@ def run(
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         where = f"{error.filename}: " if error.filename else ""
-        _say(parser, f"error: {where}{what}" + "".join(f"; {text}" for text in kept))
+        _say(parser, f"error: {where}{what}" + _told(kept))
         return EXIT_FAILED
     except MemoryError:
         _say(parser, "error: out of memory; ask for less at a time")
@@ -143,8 +143,8 @@ def checked_directory(path: Path) -> Path:
 
     home = path if path.exists() else path.absolute().parent
     if not home.is_dir():
-        missing = "is not a directory" if home.exists() else f"has no parent directory {home}"
-        raise ParameterError("output", missing, str(path))
+        what = "is not a directory" if home.exists() else "does not exist"
+        raise ParameterError("output", f"{home} {what}", str(path))
     if not os.access(home, os.W_OK | os.X_OK):
         raise ParameterError("output", f"the directory {home} cannot be written", str(path))
     return path
@@ -168,6 +168,10 @@ def refuse_beside(options: argparse.Namespace, parser: Parser, chosen: str, *all
 
 def _stop(_signal: int, _frame: Any) -> NoReturn:
     raise Stopped
+
+
+def _told(kept: list[Callable[[], str]]) -> str:
+    return "".join(f"; {text}" for text in (tell() for tell in kept) if text)
 
 
 def _say(parser: Parser, message: str) -> None:

@@ -249,7 +249,7 @@ class Plasticity(_Parameters):
             momentum, factor = self.per_step(dt)
             first = self.learning_rate.first_step(dt) * dt
             highest = factor * float(self.learning_rate.at(first))
-        gamma = float(np.max(self.gamma))
+        gamma = float(np.asarray(self.gamma).max())
         if highest * gamma >= 2 * (1 + momentum):
             raise ParameterError(
                 "Plasticity.gamma",

@@ -23,10 +23,9 @@ def line() -> Iterator[Callable[[float], None]]:
 class Progress(Observer):
     """A line on the terminal with the circuits done and the remaining time; silent in a pipe."""
 
-    def __init__(self, kept: list[str], store: Path) -> None:
-        self._kept, self._store = kept, store
+    def __init__(self, store: Path) -> None:
+        self._store = store
         self._bar: Any = None
-        self._finished = 0
 
     def __enter__(self) -> Progress:
         return self
@@ -39,15 +38,9 @@ class Progress(Observer):
         if reused:
             self.note(f"{reused} of {total} circuits were there already in {self._store}")
         self._bar = _bar(total, "{n:.1f}/{total} circuits, ", initial=reused)
-        self.finished(reused)
 
     def advanced(self, done: float) -> None:
         self._bar.update(max(0.0, done - self._bar.n))
-
-    def finished(self, count: int) -> None:
-        self._finished += count
-        text = f"{self._finished} finished circuits are kept in {self._store}"
-        self._kept[:] = [text + ": the same command goes on from there"] if self._finished else []
 
     def note(self, message: str) -> None:
         with tqdm.external_write_mode():

@@ -195,7 +195,8 @@ def _body(options: argparse.Namespace) -> int:
         return 0
 
     store = runner.cells_directory(output)
-    with Progress(options.kept, store) as observer:
+    options.kept.append(lambda: _kept(store))
+    with Progress(store) as observer:
         summary = runner.run(study, output, jobs=jobs, observer=observer)
     if summary.failures:
         return _report_failures(summary, store)
@@ -233,6 +234,15 @@ def _checked_output(output: Path, study: Study, overwrite: bool) -> Path:
                 str(output),
             )
     return output
+
+
+def _kept(directory: Path) -> str:
+    from circuitsim.studies.store import Store
+
+    count = len(Store(directory).digests())
+    if not count:
+        return ""
+    return f"{count} finished circuits are kept in {directory}: the same command goes on from there"
 
 
 def _report_failures(summary: Summary, store: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import reference
@@ -19,6 +21,8 @@ CPP = pytest.param(("brian2", "cpp_standalone"), marks=needs_compiler, id="brian
 ENGINES = [
     pytest.param(("brian2", "numpy"), id="brian2-numpy"),
     pytest.param(("brian2_per_synapse", "numpy"), id="brian2_per_synapse-numpy"),
+    pytest.param(("propagator", "numpy"), id="propagator-numpy"),
+    pytest.param(("propagator", "numba"), id="propagator-numba"),
 ]
 COMPILED = [
     CPP,
@@ -35,8 +39,8 @@ RULES = ["circuit", "mean_subtracted", "inhibition_gated"]
 def simulate(engine, *args, **kwargs):
     """`circuitsim.simulate` with an engine and its code generation."""
     name, codegen = engine
-    if codegen == "cython":
-        pytest.importorskip("Cython")
+    if codegen in ("cython", "numba"):
+        pytest.importorskip({"cython": "Cython"}.get(codegen, codegen))
     return cs.simulate(*args, engine=name, codegen=codegen, **kwargs)
 
 
@@ -192,7 +196,7 @@ def test_learning_does_not_depend_on_dt(engine, rng):
         ).weights.values
         for dt in (1.0, 0.5, 0.25)
     ]
-    first, second = (np.abs(a - b).max() for a, b in zip(runs, runs[1:], strict=False))
+    first, second = (np.abs(a - b).max() for a, b in itertools.pairwise(runs))
     assert np.abs(runs[0] - w_init).max() > 20 * first
     assert first / second == pytest.approx(2.0, abs=0.4)
 

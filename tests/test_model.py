@@ -101,7 +101,7 @@ def test_parameters_are_values():
 
 
 def test_learning_that_cannot_be_stable_is_refused():
-    with pytest.raises(cs.ParameterError, match="Plasticity.gamma: must be < "):
+    with pytest.raises(cs.ParameterError, match=r"Plasticity\.gamma: must be < "):
         cs.Plasticity(gamma=1e6).check_step(1.0)
     cs.Plasticity(gamma=10).check_step(1.0)
 

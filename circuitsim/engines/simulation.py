@@ -311,8 +311,9 @@ def log_spaced(n_presentations: int, per_decade: int = 50) -> NDArray[np.int64]:
 
 
 def _check_finite(outcome: Outcome, batch: Batch) -> None:
-    # Far beyond any weights that a stable circuit could have, and before their squares overflow.
-    finite = np.abs(outcome.state.weights).max(axis=(1, 2)) < 1e100
+    # Weights of a stable circuit stay as large as they were; this is far beyond, and NaN is too.
+    bound = 1e6 * np.maximum(1, np.abs(batch.w_init).max(axis=(1, 2)))
+    finite = np.abs(outcome.state.weights).max(axis=(1, 2)) < bound
     if not finite.all():
         worst = int(np.argmin(finite))
         raise FloatingPointError(

@@ -308,12 +308,15 @@ def read(
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a directory")
         with xr.open_dataset(path, group=group, engine="h5netcdf") as dataset:
             if dataset.nbytes > at_most:
                 raise ValueError(f"it has {dataset.nbytes / 1e6:.3g} MB of numbers")
             return dataset.load()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise ParameterError("file", f"cannot be read as {what} ({error})", str(path)) from None
+        reason = " ".join(str(error).split())
+        raise ParameterError("file", f"cannot be read as {what} ({reason})", str(path)) from None
 
 
 def _git_revision() -> str:

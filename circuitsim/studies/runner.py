@@ -31,9 +31,6 @@ class Observer:
     def advanced(self, done: float) -> None:
         """How many cells are done, counting parts of those that run."""
 
-    def finished(self, count: int) -> None:
-        """So many more cells are finished, and kept."""
-
     def note(self, message: str) -> None:
         """Something that the user should know, in one line."""
 
@@ -194,7 +191,6 @@ class _Run:
                     for cell, result in zip(job, future.result(), strict=True):
                         self.store.write(self.study, cell, result)
                     self.summary.computed += len(job)
-                    self.observer.finished(len(job))
                 else:
                     failed.append((job, error))
             parts = executor.fractions() if isinstance(executor, LocalPool) else {}

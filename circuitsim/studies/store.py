@@ -42,11 +42,11 @@ class Store:
 
     def finished(self, study: Study, cells: Iterable[Cell]) -> set[Cell]:
         """Return which cells have a file, sound or not."""
-        present = self._digests()
+        present = self.digests()
         return {cell for cell in cells if study.digest(cell) in present}
 
-    def _digests(self) -> set[str]:
-        """Names of all files, found with one listing for each folder."""
+    def digests(self) -> set[str]:
+        """Names of all files there are, found with one listing for each folder."""
         found = set()
         if self.directory.is_dir():
             for folder in os.scandir(self.directory):

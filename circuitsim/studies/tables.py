@@ -85,16 +85,16 @@ def summary(dataset: xr.Dataset) -> str:
     lines = [
         f"-log10 SNR_w after {last} presentations, mean +- standard deviation over {trials} "
         f"trial{'s' if trials > 1 else ''}",
-        f"{'':>28}{'':>15} {'theory,':>9} {'own end':>9} {'':>7} {'near best':>9}",
-        f"{'k':>3} {'gamma':>8} {'alpha':>7} {'neurons':>7}{'final':>16} "
-        f"{'Eq. 5':>9} {'point':>9} {'best':>7} {'after':>9}",
+        f"{'':>27}{'':>15} {'theory,':>8} {'own end':>8} {'':>7} {'near best':>9}",
+        f"{'k':>3} {'gamma':>7} {'alpha':>6} {'neurons':>8}{'final':>15} "
+        f"{'Eq. 5':>8} {'point':>8} {'best':>7} {'after':>9}",
     ]
     for row in rows(dataset):
         spread = f" +- {row.spread:.2f}" if np.isfinite(row.spread) else ""
         final = f"{-row.final:.2f}{spread}"
         lines.append(
-            f"{row.k:>3} {row.gamma:>8g} {row.alpha:>7g} {row.neurons:>7}{final:>16} "
-            f"{-row.theory:>9.2f} {-row.end_point:>9.2f} {-row.best:>7.2f} "
+            f"{row.k:>3} {row.gamma:>7g} {row.alpha:>6g} {row.neurons:>8}{final:>15} "
+            f"{-row.theory:>8.2f} {-row.end_point:>8.2f} {-row.best:>7.2f} "
             f"{row.presentations_to_best:>9.0f}"
         )
     lines.append("near best: presentations until SNR_w is within 10 % of its best, median")
