@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from brian2 import ms
+from brian2.units import Quantity
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import expm
 
 from circuitsim.inputs import check_covariance, spectrum
 from circuitsim.rules import RULES
-from circuitsim.validation import ParameterError, dimensionless, in_range, one_of
+from circuitsim.validation import (
+    ParameterError,
+    dimensionless,
+    in_range,
+    milliseconds,
+    one_of,
+    whole_steps,
+)
 
 
 class Rates(NamedTuple):
@@ -59,7 +69,8 @@ def fixed_point(
     Directions without input (or a pull) keep their initial weights.
 
     The rates are taken to be settled at all times. For ``inhibition_gated`` this is a limit: the
-    interneuron's transient at the start of each presentation makes the mean decay slowly.
+    interneuron's transient at the start of each presentation makes the mean decay slowly. See
+    `averaged_fixed_point` for presentations of finite length.
 
     Parameters
     ----------
@@ -88,17 +99,173 @@ def fixed_point(
     >>> fixed_point([[0.0], [2.0]], gamma=1.0, rule="mean_subtracted").tolist()
     [[0.5], [1.5]]
     """
+    inhibition = dimensionless("alpha", alpha)
+    in_range("alpha", inhibition, alpha, minimum=0)
+    definition = RULES[one_of("rule", rule, RULES)]
+    gain_of_mean = float(definition.gain_of_mean(inhibition))
+    assert definition.linear is not None  # gain_of_mean has refused other rules
+    return _at_rest(w_init, gamma, Gains(definition.linear.rate, gain_of_mean), covariance)
+
+
+class Gains(NamedTuple):
+    """How strongly a rule's signal, averaged over time, follows the drive z."""
+
+    deviation: float
+    mean: float
+
+
+def averaged_gains(
+    rule: str = "circuit",
+    alpha: float = 10.0,
+    tau: Quantity = 30 * ms,
+    presentation: Quantity = 150 * ms,
+    dt: Quantity | None = None,
+) -> Gains:
+    """Gains of a rule's signal, averaged over a presentation with its transients.
+
+    At the start of a presentation the rates u = r - b and r_inh are what the inputs before have
+    made them. Let X be u for a deviation from the mean, or (u, r_inh) for the mean: it obeys
+    dX/dt = A X + B z, with the drive z = w.x constant, and after a time t is
+
+        X(t) = e^(A t) X(0) + (1 - e^(A t)) X*,        X* = -A^-1 B.
+
+    The weights move by the signal times x. Averaged over independent inputs with zero mean, the
+    first term times x vanishes, since X(0) is linear in inputs before this one. (Through the
+    weights it does depend on all of them, but in proportion to the learning rate.) So to first
+    order in the learning rate the weights see z times
+
+        1/T integral_0^T (1 - e^(A t)) X* dt = (1 - (A T)^-1 (e^(A T) - 1)) X*,
+
+    where T is the presentation. For a deviation A = -1/tau and X* = 1: the gain is
+    1 - tau/T (1 - e^(-T/tau)). For the mean A = ((-1, -alpha), (1, -1))/tau, which rings, and
+    X* = (1, 1)/(1 + alpha). For ``inhibition_gated`` what is left is tau/T r_inh(T)/zbar, as the
+    mean of its signal is tau dr_inh/dt. With forward Euler weights see the rates after each step:
+    1 - (A T)^-1 F (F^n - 1) takes the place of the matrix above, where F = 1 + A dt and n = T/dt.
+
+    Momentum does not appear. It filters the update with a gain of 1 at zero frequency, and so
+    carries part of it over to the next presentation; but what it carries over has the same mean,
+    and its correlation with the next input is zero to the same order.
+
+    Parameters
+    ----------
+    rule : str
+        Name of a linear rule. Those that make one update a presentation have no transients.
+    alpha : float
+        Strength of inhibition; >= 0.
+    tau : Quantity, time
+        Time constant of the rates; > 0.
+    presentation : Quantity, time
+        How long each input is shown; > 0.
+    dt : Quantity, time, optional
+        Step of forward Euler; continuous time by default.
+
+    Returns
+    -------
+    Gains
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of its range, or the rule is not linear.
+    DimensionMismatchError
+        If a time is given without its unit.
+
+    Examples
+    --------
+    >>> gains = averaged_gains("inhibition_gated")
+    >>> round(gains.deviation, 3), round(gains.mean, 4)
+    (0.801, 0.0183)
+    """
+    inhibition = dimensionless("alpha", alpha)
+    in_range("alpha", inhibition, alpha, minimum=0)
+    definition = RULES[one_of("rule", rule, RULES)]
+    settled = float(definition.gain_of_mean(inhibition))
+    signal = definition.linear
+    assert signal is not None  # gain_of_mean has refused other rules
+    if definition.per_presentation:
+        return Gains(signal.rate, settled)
+
+    tau_ms, duration = milliseconds("tau", tau), milliseconds("presentation", presentation)
+    in_range("tau", tau_ms, tau, above=0, unit="ms")
+    in_range("presentation", duration, presentation, above=0, unit="ms")
+    step, n_steps = None, 0
+    if dt is not None:
+        step = milliseconds("dt", dt)
+        in_range(
+            "dt", step, dt, above=0, below=float(stability_bound(tau_ms, inhibition)), unit="ms"
+        )
+        n_steps = whole_steps(duration, step)
+
+    def average(matrix: NDArray[np.float64], settled: NDArray[np.float64]) -> NDArray[np.float64]:
+        one = np.eye(len(matrix))
+        if step is None:
+            transients = expm(matrix * duration) - one
+        else:
+            stepped = one + matrix * step
+            transients = stepped @ (np.linalg.matrix_power(stepped, n_steps) - one)
+        return settled - np.linalg.solve(matrix * duration, transients @ settled)
+
+    of_deviation = average(np.array([[-1.0]]) / tau_ms, np.array([1.0]))
+    of_mean = average(
+        np.array([[-1.0, -inhibition], [1.0, -1.0]]) / tau_ms, np.full(2, 1 / (1 + inhibition))
+    )
+    return Gains(
+        signal.rate * float(of_deviation[0]),
+        float(np.dot([signal.rate, signal.common], of_mean)),
+    )
+
+
+def averaged_fixed_point(
+    w_init: ArrayLike,
+    gamma: float,
+    rule: str = "circuit",
+    alpha: float = 10.0,
+    covariance: ArrayLike | None = None,
+    tau: Quantity = 30 * ms,
+    presentation: Quantity = 150 * ms,
+    dt: Quantity | None = None,
+) -> NDArray[np.float64]:
+    """Weights at which a rule comes to rest, the transients of each presentation included.
+
+    As `fixed_point`, with the gains that `averaged_gains` derives in place of those of settled
+    rates: deviations end as (g_d C + gamma I)^-1 gamma times their initial values, the mean as
+    (g_m C + gamma I)^-1 gamma times its own. This is the limit of small learning rates, for
+    independent inputs with zero mean.
+
+    Parameters
+    ----------
+    w_init, gamma, covariance
+        As in `fixed_point`.
+    rule, alpha, tau, presentation, dt
+        As in `averaged_gains`.
+
+    Returns
+    -------
+    ndarray, shape (..., neuron, input)
+
+    Raises
+    ------
+    ParameterError, DimensionMismatchError
+        As in `fixed_point` and `averaged_gains`.
+
+    Examples
+    --------
+    >>> averaged_fixed_point([[0.0], [2.0]], 1.0, "mean_subtracted").tolist()
+    [[0.5], [1.5]]
+    """
+    gains = averaged_gains(rule, alpha, tau, presentation, dt)
+    return _at_rest(w_init, gamma, gains, covariance)
+
+
+def _at_rest(
+    w_init: ArrayLike, gamma: float, gains: Gains, covariance: ArrayLike | None
+) -> NDArray[np.float64]:
+    """Weights at which gain * C w and gamma (w - w_init) balance, for deviations and mean."""
     weights = np.asarray(w_init, dtype=float)
     if weights.ndim < 2 or 0 in weights.shape[-2:]:
         raise ParameterError("w_init", "must have the shape (..., neuron, input)", weights.shape)
     pull = dimensionless("gamma", gamma)
     in_range("gamma", pull, gamma, minimum=0)
-    inhibition = dimensionless("alpha", alpha)
-    in_range("alpha", inhibition, alpha, minimum=0)
-    definition = RULES[one_of("rule", rule, RULES)]
-    gain = float(definition.gain_of_mean(inhibition))
-    assert definition.linear is not None  # gain_of_mean has refused other rules
-
     n_inputs = weights.shape[-1]
     if covariance is None:
         values, vectors = np.ones(n_inputs), np.eye(n_inputs)
@@ -106,8 +273,8 @@ def fixed_point(
         values, vectors = spectrum(check_covariance(covariance, n_inputs))
 
     mean = weights.mean(axis=-2, keepdims=True)
-    kept_of_deviations = _kept(definition.linear.rate * values, pull)
-    kept_of_mean = _kept(gain * values, pull)
+    kept_of_deviations = _kept(gains.deviation * values, pull)
+    kept_of_mean = _kept(gains.mean * values, pull)
     deviations = ((weights - mean) @ vectors) * kept_of_deviations @ vectors.T
     return deviations + (mean @ vectors) * kept_of_mean @ vectors.T
 

@@ -464,17 +464,23 @@ class TestRefusals:
         run = cs.simulate(np.eye(3), np.ones((1, 3)), engine="propagator")
         assert run.attrs["codegen"] == "numpy"
 
-    def test_divergence_is_an_error_without_warnings(self) -> None:
+    @codegens
+    @pytest.mark.parametrize("n_neurons", [3, 50])
+    @pytest.mark.filterwarnings("error")
+    def test_divergence_is_an_error_without_warnings(self, n_neurons: int, codegen: str) -> None:
         plasticity = cs.Plasticity(learning_rate=cs.ConstantRate(10.0))
-        for codegen in _codegens():
-            with pytest.raises(FloatingPointError, match="lower learning rate"):
-                cs.simulate(
-                    np.eye(3),
-                    np.ones((100, 3)),
-                    plasticity=plasticity,
-                    engine="propagator",
-                    codegen=codegen,
-                )
+        w_init = np.random.default_rng(18).standard_normal((4, n_neurons, 3))
+        with pytest.raises(FloatingPointError, match="lower learning rate"):
+            cs.simulate(
+                w_init,
+                np.ones((300, 4, 3)),
+                plasticity=plasticity,
+                engine="propagator",
+                codegen=codegen,
+            )
+        batch = make_batch(np.random.default_rng(19), (4, n_neurons, 3), plasticity=plasticity)
+        batch.inputs = ArrayInputs(np.ones((300, 4, 3)))
+        assert not np.isfinite(Propagator(codegen, threads=2).run(batch).state.weights).all()
 
     def test_importing_does_not_import_numba(self) -> None:
         code = (

@@ -82,7 +82,9 @@ def test_options_are_those_of_simulate() -> None:
     times = {"presentation": 20 * ms, "dt": 0.5 * ms}
     plasticity = cs.Plasticity(learning_rate=cs.ConstantRate(1e-3), momentum=0)
     run = cs.simulate(w_init, inputs, plasticity=plasticity, engine="propagator", **times)
-    _close(cs.transfer(inputs, plasticity=plasticity, **times).apply(w_init), run.weights)
+    _close(
+        cs.transfer(inputs, plasticity=plasticity, **times).apply(w_init), run.weights.to_numpy()
+    )
 
 
 def test_refusals() -> None:

@@ -79,7 +79,7 @@ class Propagator:
             )
         kernels = _kernels_numpy if batch.record_rates else self._kernels
         scheme = _scheme(batch, kernels)
-        with _one_blas_thread():
+        with _one_blas_thread(), _overflowing():
             pool = reduced(batch, scheme.step, batch.plasticity.momentum > 0)
             before = pool.deviations.moved.copy(), pool.mean.moved.copy()
             run = _Run(batch, kernels, scheme, pool)
@@ -102,7 +102,7 @@ class Propagator:
             As `run`.
         """
         scheme = _scheme(batch, self._kernels)
-        with _one_blas_thread():
+        with _one_blas_thread(), _overflowing():
             run = _Run(replace(batch, record=batch.record[:0]), self._kernels, scheme, pool)
             run.to_the_end(self._threads)
 
@@ -131,7 +131,7 @@ def _kernels(codegen: str) -> ModuleType:
 
 
 def _overflowing() -> AbstractContextManager[Any]:
-    # Weights that diverge are told of once, by `simulate`.
+    # Weights that diverge are told of once, by `simulate`. Every thread needs this anew.
     return np.errstate(over="ignore", invalid="ignore")
 
 
