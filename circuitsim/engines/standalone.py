@@ -203,8 +203,8 @@ def _spare_system_calls(source: Path) -> None:
         "static std::clock_t wall_clock()\n{\n"
         "    using namespace std::chrono;\n"
         "    const auto now = steady_clock::now().time_since_epoch();\n"
-        "    return duration_cast<duration<std::clock_t, std::ratio<1, CLOCKS_PER_SEC>>>(now).count();"
-        "\n}\n"
+        "    using ticks = duration<std::clock_t, std::ratio<1, CLOCKS_PER_SEC>>;\n"
+        "    return duration_cast<ticks>(now).count();\n}\n"
     )
     code = source.read_text()
     if "std::clock()" in code:
