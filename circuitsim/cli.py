@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from circuitsim.studies.study import Study
 
 EXIT_FAILED = 1  # the machine's failure, or a part of the work that failed
 EXIT_USER = 2  # the user's mistake
@@ -63,6 +68,8 @@ def run(
         Exit code.
     """
     parsed = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parsed.command_line = shlex.join([*parser.prog.split(), *given])
     kept: list[Callable[[], str]] = []
     parsed.kept = kept  # gives what to say of finished work, if the command is stopped
     previous = signal.signal(signal.SIGTERM, _stop)
@@ -97,6 +104,66 @@ def run(
         return EXIT_USER
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def jobs(given: int | None) -> int:
+    """Return how many processes or threads to use: as many as given, or as there are cores."""
+    from circuitsim.studies.local import available_cores
+    from circuitsim.validation import integer
+
+    if given is None:
+        return available_cores()
+    return min(integer("jobs", given, minimum=1), 256)
+
+
+def check_memory(study: Study) -> None:
+    """Refuse a study whose result would not fit into this machine's memory."""
+    from circuitsim.validation import ParameterError
+
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name, needed in study.memory().items():
+        if needed > available:
+            raise ParameterError(
+                name,
+                f"needs about {needed / 1e9:.3g} GB of memory, and this machine has "
+                f"{available / 1e9:.3g}; ask for less at a time",
+                getattr(study, name),
+            )
+
+
+def checked_directory(path: Path) -> Path:
+    """Return a directory for output, which exists or can be made: its parent exists.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be written to.
+    """
+    from circuitsim.validation import ParameterError
+
+    home = path if path.exists() else path.absolute().parent
+    if not home.is_dir():
+        what = "is not a directory" if home.exists() else "does not exist"
+        raise ParameterError("output", f"{home} {what}", str(path))
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise ParameterError("output", f"the directory {home} cannot be written", str(path))
+    return path
+
+
+def refuse_beside(options: argparse.Namespace, parser: Parser, chosen: str, *allowed: str) -> None:
+    """Refuse options that would be ignored beside one that the user chose.
+
+    Raises
+    ------
+    UsageError
+        If an option other than those ``allowed`` differs from its default.
+    """
+    for action in parser._actions:
+        name = action.dest
+        if name not in (chosen, *allowed, "help") and getattr(options, name) != action.default:
+            raise UsageError(
+                f"{action.option_strings[0]} has no effect with --{chosen}: leave one of them out"
+            )
 
 
 def _stop(_signal: int, _frame: Any) -> NoReturn:

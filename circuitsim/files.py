@@ -42,3 +42,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; see `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

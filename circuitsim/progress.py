@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from circuitsim.studies.runner import Observer
+
+
+@contextmanager
+def line() -> Iterator[Callable[[float], None]]:
+    """Give a callable that shows the share of the work done on a terminal; silent in a pipe."""
+    with _bar(1.0, "") as bar:
+        yield lambda done: bar.update(max(0.0, done - bar.n))
 
 
 class Progress(Observer):
@@ -28,16 +37,7 @@ class Progress(Observer):
     def begun(self, total: int, reused: int) -> None:
         if reused:
             self.note(f"{reused} of {total} circuits were there already in {self._store}")
-        self._bar = tqdm(
-            total=total,
-            initial=reused,
-            disable=None,
-            leave=False,
-            ncols=79,
-            nrows=20,  # terminals that do not know their size would hide the line
-            bar_format="{desc}{percentage:3.0f} %|{bar}| {n:.1f}/{total} circuits, "
-            "{elapsed} so far, {remaining} left",
-        )
+        self._bar = _bar(total, "{n:.1f}/{total} circuits, ", initial=reused)
 
     def advanced(self, done: float) -> None:
         self._bar.update(max(0.0, done - self._bar.n))
@@ -45,3 +45,16 @@ class Progress(Observer):
     def note(self, message: str) -> None:
         with tqdm.external_write_mode():
             print(message, file=sys.stderr)
+
+
+def _bar(total: float, amount: str, initial: float = 0) -> Any:
+    return tqdm(
+        total=total,
+        initial=initial,
+        disable=None,
+        leave=False,
+        ncols=79,
+        nrows=20,  # terminals that do not know their size would hide the line
+        bar_format="{desc}{percentage:3.0f} %|{bar}| " + amount + "{elapsed} so far, "
+        "{remaining} left",
+    )

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,14 +181,15 @@ def _body(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     from circuitsim.engines import registry
     from circuitsim.progress import Progress
-    from circuitsim.studies import Study, local, runner
+    from circuitsim.studies import Study, runner
 
     given: dict[str, Any] = {name: getattr(options, name) for name in Study.__dataclass_fields__}
     study = Study(**given)
-    jobs = _jobs(options.jobs, local.available_cores())
+    jobs = cli.jobs(options.jobs)
+    cli.check_memory(study)
+    # What cannot work is said before anything starts; and "auto" must mean the same for every cell.
+    study = replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
     output = _checked_output(options.output, study, getattr(options, "overwrite", False))
-    _check_memory(study)
-    registry.get(study.engine, study.codegen)  # says what cannot work before anything is started
     if hasattr(options, "dry_run"):
         from circuitsim.studies.pilot import estimate
 
@@ -202,14 +204,6 @@ def _body(options: argparse.Namespace) -> int:
         return _report_failures(summary, store)
     _present(output, summary)
     return 0
-
-
-def _jobs(given: int | None, available: int) -> int:
-    if given is None:
-        return available
-    from circuitsim.validation import integer
-
-    return min(integer("jobs", given, minimum=1), 256)
 
 
 def _checked_output(output: Path, study: Study, overwrite: bool) -> Path:
@@ -242,21 +236,6 @@ def _checked_output(output: Path, study: Study, overwrite: bool) -> Path:
                 str(output),
             )
     return output
-
-
-def _check_memory(study: Study) -> None:
-    """Refuse a study whose result would not fit into this machine's memory."""
-    from circuitsim.validation import ParameterError
-
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name, needed in study.memory().items():
-        if needed > available:
-            raise ParameterError(
-                name,
-                f"needs about {needed / 1e9:.3g} GB of memory, and this machine has "
-                f"{available / 1e9:.3g}; ask for less at a time",
-                getattr(study, name),
-            )
 
 
 def _kept(directory: Path) -> str:

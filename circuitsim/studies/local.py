@@ -1,4 +1,4 @@
-"""Processes on this machine: an executor whose jobs report how far they are, and that ends fast."""
+"""Executors on this machine whose jobs report how far they are, and that end fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import suppress
 from typing import Any
 
@@ -97,6 +104,47 @@ class LocalPool(Executor):
             deadline = time.monotonic() + _GRACE
             for process in processes:
                 process.join(max(0.0, deadline - time.monotonic()))
+
+
+class ThreadedPool(Executor):
+    """Threads of this process, for engines whose loops leave Python: they start at once.
+
+    Parameters
+    ----------
+    jobs : int
+        How many.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        # For as long as the pool lives: limits that threads set and lift would overlap.
+        self._limits = threadpoolctl.threadpool_limits(1)
+        self._pool = ThreadPoolExecutor(jobs)
+        self._ended = threading.Event()
+        self._fractions: dict[int, float] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a function in one of the threads."""
+        return self._pool.submit(fn, *args, **kwargs)
+
+    def submit_watched(self, number: int, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Run a function that takes a callable for its progress as its last argument."""
+
+        def progress(fraction: float) -> None:
+            if self._ended.is_set():
+                raise CancelledError
+            self._fractions[number] = fraction
+
+        return self.submit(fn, *args, progress)
+
+    def fractions(self) -> dict[int, float]:
+        """How far the jobs are that have said so, by number."""
+        return dict(self._fractions)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads; those that still run something stop when they next tell of it."""
+        self._ended.set()
+        self._pool.shutdown(wait=wait, cancel_futures=True)
+        self._limits.restore_original_limits()
 
 
 def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:

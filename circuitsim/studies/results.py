@@ -30,7 +30,7 @@ CITATION = (
     "Convolutional Networks, NeurIPS 2021, arXiv:2106.13031"
 )
 
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "k": ("kernel size; a circuit has k^2 inputs", "1"),
     "gamma": ("pull towards the initial weights", "1"),
     "alpha": ("strength of inhibition", "1"),
@@ -158,7 +158,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         If there is no file.
     """
     path = Path(path)
-    dataset = _read(path, None)
+    dataset = read(path, None)
     study = study_of(dataset, path)
     wanted = {name: len(_axis(study, name)) for name in DIMENSIONS}
     wanted["presentation"] = study.presentations + 1
@@ -193,9 +193,9 @@ def load_weights(
         If there is no file.
     """
     path = Path(path)
-    study = study_of(_read(path, None), path)
+    study = study_of(read(path, None), path)
     k, neurons = only("k", study.k, k), only("neurons", study.neurons, neurons)
-    weights = _read(path, weights_group(study.neurons, k, neurons))["weights"]
+    weights = read(path, weights_group(study.neurons, k, neurons))["weights"]
     shape = (len(study.gamma), len(study.alpha), 1, study.trials, neurons, k**2)
     if weights.shape != shape:
         raise ParameterError("file", f"must have weights of the shape {shape}", weights.shape)
@@ -237,8 +237,19 @@ def study_of(dataset: xr.Dataset, path: Path) -> Study:
         raise ParameterError(
             "file", f"must be of format version {FORMAT_VERSION}", dataset.attrs["format_version"]
         )
+    return parse_study(dataset.attrs.get("study"), path)
+
+
+def parse_study(text: Any, path: Path) -> Study:
+    """Return the study that a file's attribute ``study`` describes.
+
+    Raises
+    ------
+    ParameterError
+        If it describes none.
+    """
     try:
-        values = json.loads(dataset.attrs["study"])
+        values = json.loads(text)
         known = {f.name for f in fields(Study)}
         lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
         return Study(**{n: v for n, v in (values | lists).items() if n in known})
@@ -259,7 +270,7 @@ def _labelled(variables: dict[str, Any], study: Study, **axes: list[int]) -> xr.
             axis = _axis(study, name) if name in DIMENSIONS else list(range(size))
         dataset = dataset.assign_coords({name: axis})
     for variable in dataset.variables:
-        long_name, units = _ATTRIBUTES[str(variable)]
+        long_name, units = ATTRIBUTES[str(variable)]
         dataset[variable].attrs = {"long_name": long_name, "units": units}
     return dataset
 
@@ -268,16 +279,44 @@ def _write(dataset: xr.Dataset, path: Path, group: str | None) -> None:
     dataset.to_netcdf(path, mode="a", group=group, engine="h5netcdf", format="NETCDF4")
 
 
-def _read(path: Path, group: str | None) -> xr.Dataset:
+def read(
+    path: Path,
+    group: str | None,
+    what: str = "the result of a sweep",
+    at_most: float = np.inf,
+) -> xr.Dataset:
+    """Read one group of a netCDF file into memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    group : str or None
+        None for the root.
+    what : str
+        What the file should be, for the message.
+    at_most : float
+        Bytes that the numbers may take.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be read, or is larger.
+    FileNotFoundError
+        If there is no file.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a directory")
         with xr.open_dataset(path, group=group, engine="h5netcdf") as dataset:
+            if dataset.nbytes > at_most:
+                raise ValueError(f"it has {dataset.nbytes / 1e6:.3g} MB of numbers")
             return dataset.load()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise ParameterError(
-            "file", f"cannot be read as the result of a sweep ({error})", str(path)
-        ) from None
+        reason = " ".join(str(error).split())
+        raise ParameterError("file", f"cannot be read as {what} ({reason})", str(path)) from None
 
 
 def _git_revision() -> str:
