@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,9 +186,10 @@ def _body(options: argparse.Namespace) -> int:
     given: dict[str, Any] = {name: getattr(options, name) for name in Study.__dataclass_fields__}
     study = Study(**given)
     jobs = cli.jobs(options.jobs)
-    output = _checked_output(options.output, study, getattr(options, "overwrite", False))
     cli.check_memory(study)
-    registry.get(study.engine, study.codegen)  # says what cannot work before anything is started
+    # What cannot work is said before anything starts; and "auto" must mean the same for every cell.
+    study = replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
+    output = _checked_output(options.output, study, getattr(options, "overwrite", False))
     if hasattr(options, "dry_run"):
         from circuitsim.studies.pilot import estimate
 

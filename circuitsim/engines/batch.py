@@ -133,7 +133,15 @@ class Outcome:
 
 
 class Engine(Protocol):
-    """How to run one batch."""
+    """How to run one batch.
+
+    Attributes
+    ----------
+    codegen : str
+        How its code is made; not ``"auto"``, but what that stands for here.
+    """
+
+    codegen: str
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
         """Run a batch; raise `ParameterError` for what the engine cannot do.

@@ -55,6 +55,7 @@ class Propagator:
     def __init__(self, codegen: str = "auto", threads: int = 1) -> None:
         one_of("codegen", codegen, CODEGEN)
         self._kernels = _kernels(codegen)
+        self.codegen = "numpy" if self._kernels is _kernels_numpy else "numba"
         self._threads = integer("threads", threads, minimum=1)
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
