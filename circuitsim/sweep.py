@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,7 +182,7 @@ def _body(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     from circuitsim.engines import registry
     from circuitsim.progress import Progress
-    from circuitsim.studies import Study, runner
+    from circuitsim.studies import Study, pilot, runner
 
     given: dict[str, Any] = {name: getattr(options, name) for name in Study.__dataclass_fields__}
     study = Study(**given)
@@ -191,18 +192,20 @@ def _body(options: argparse.Namespace) -> int:
     study = replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
     output = _checked_output(options.output, study, getattr(options, "overwrite", False))
     if hasattr(options, "dry_run"):
-        from circuitsim.studies.pilot import estimate
-
-        print(estimate(study, jobs, runner.cells_directory(output)))
+        print(pilot.estimate(study, jobs, runner.cells_directory(output)))
         return 0
 
     store = runner.cells_directory(output)
     options.kept.append(lambda: _kept(store))
+    started = time.monotonic()
     with Progress(store) as observer:
         summary = runner.run(study, output, jobs=jobs, observer=observer)
     if summary.failures:
         return _report_failures(summary, store)
     _present(output, summary)
+    took = time.monotonic() - started
+    for line in pilot.faster_way(study, study.cells[-summary.computed :], jobs, took):
+        print(line)
     return 0
 
 
