@@ -170,9 +170,7 @@ def _build(work: Path) -> None:
     built.network.run(built.duration, report=_REPORT, report_period=0.1 * brian2.second)
     brian2.device.build(directory=str(project), compile=False, run=False)
     _spare_system_calls(project / "network.cpp")
-    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    # Dependencies between sources matter to those who edit them.
-    subprocess.run(["make", f"-j{jobs}", "DEPS=", "main"], cwd=project, check=True)
+    _make(project)
 
     results = {}
     for name in built.results:
@@ -190,6 +188,34 @@ def _build(work: Path) -> None:
     shutil.copy2(project / "main", target / "main")
     manifest = {"results": results, "checksum": _checksum(target / "main"), "spec": asdict(spec)}
     (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _make(project: Path) -> None:
+    """Compile Brian2's sources, most of whose length is headers: once for all of them."""
+    (project / "headers.h").write_text(
+        "".join(
+            f"#include {header}\n"
+            for header in (
+                '"objects.h"',
+                '"brianlib/common_math.h"',
+                '"brianlib/stdint_compat.h"',
+                "<iostream>",
+                "<fstream>",
+                "<climits>",
+            )
+        )
+    )
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    make = ["make", f"-j{jobs}", "DEPS="]  # dependencies matter to those who edit sources
+    rules = (
+        "headers.h.gch: headers.h\n\t$(CXX) $(CXXFLAGS) -x c++-header $< -o $@\n"
+        # Declares arrays, reads and writes them: takes long to optimise, and gains nothing.
+        "objects.o: OPTIMISATIONS += -O0\n"
+    )
+    # Where the compiler makes no such file, it reads the headers themselves.
+    subprocess.run([*make, f"--eval={rules}", "headers.h.gch"], cwd=project, check=False)
+    with_headers = f"CXX={_compiler()} -include headers.h"
+    subprocess.run([*make, f"--eval={rules}", with_headers, "main"], cwd=project, check=True)
 
 
 def _spare_system_calls(source: Path) -> None:
