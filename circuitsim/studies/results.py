@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def attributes(study: Study) -> dict[str, str | int]:
         "title": "Convergence of the weights' signal-to-noise ratio",
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "study": json.dumps(asdict(study)),
+        "study": study.to_json(),
         "rule": study.rule,
         "engine": study.engine,
         "codegen": study.codegen,

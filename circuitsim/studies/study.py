@@ -217,6 +217,10 @@ class Study:
         """Covariance of the inputs, None for the identity."""
         return None if self.correlation == 0 else equicorrelated(self.correlation, k**2)
 
+    def to_json(self) -> str:
+        """Return all parameters as text."""
+        return json.dumps(asdict(self))
+
     def extends(self, other: Study) -> bool:
         """Whether this study has all cells of another, and perhaps more."""
         return not self.difference(other)
