@@ -160,7 +160,8 @@ def refuse_beside(options: argparse.Namespace, parser: Parser, chosen: str, *all
     """
     for action in parser._actions:
         name = action.dest
-        if name not in (chosen, *allowed, "help") and getattr(options, name) != action.default:
+        given = getattr(options, name, action.default)
+        if name not in (chosen, *allowed, "help") and given != action.default:
             raise UsageError(
                 f"{action.option_strings[0]} has no effect with --{chosen}: leave one of them out"
             )
@@ -193,4 +194,4 @@ def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | No
         v if isinstance(v, str) else f"{v / ms:g}" if hasattr(v, "dim") else shown(v)
         for v in values
     ]
-    return f"{option} {' '.join(given)}: {error.rule}"
+    return f"{option} {' '.join(given)}".strip() + f": {error.rule}"

@@ -146,6 +146,19 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def study_in(path: Path) -> Study:
+    """Return the study whose result a file holds, without reading any numbers.
+
+    Raises
+    ------
+    ParameterError
+        If it is no such file.
+    FileNotFoundError
+        If there is no file.
+    """
+    return _study(netcdf.attributes(path), path)
+
+
 def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """Read the result of a sweep.
 
@@ -170,7 +183,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         If there is no file.
     """
     path = Path(path)
-    study = _study(netcdf.attributes(path), path)
+    study = study_in(path)
     return netcdf.read(path, None, _layout(study))
 
 
@@ -199,7 +212,7 @@ def load_weights(
         If there is no file.
     """
     path = Path(path)
-    study = _study(netcdf.attributes(path), path)
+    study = study_in(path)
     k, neurons = only("k", study.k, k), only("neurons", study.neurons, neurons)
     group = weights_group(study.neurons, k, neurons)
     return netcdf.read(path, group, _layout(study))["weights"]
@@ -226,7 +239,7 @@ def load_seconds(path: str | os.PathLike[str]) -> xr.DataArray:
         If there is no file.
     """
     path = Path(path)
-    study = _study(netcdf.attributes(path), path)
+    study = study_in(path)
     return netcdf.read(path, "provenance", _layout(study))["seconds"]
 
 
