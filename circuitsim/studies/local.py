@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,13 +26,14 @@ from typing import Any
 
 import threadpoolctl
 
+from circuitsim.engines import standalone
+
 _POLL = 0.1  # seconds between looks at what runs
 _CGROUPS = Path("/sys/fs/cgroup")
 _GRACE = 1.0  # seconds that a worker gets to end what it has started
 
-# In a worker: where it says how far it is, and whether it runs a job.
+# In a worker: where it says how far it is.
 _messages: Any = None
-_working = False
 
 
 def available_cores() -> int:
@@ -251,7 +251,6 @@ def run_all(
 
 
 def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
-    global _working
     last = 0.0
 
     def progress(fraction: float) -> None:
@@ -261,13 +260,7 @@ def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
             last = now
             _messages.put((number, fraction))
 
-    _working = True
-    try:
-        return fn(*args, progress)
-    except SystemExit:  # the pool would catch it and go on
-        os._exit(1)
-    finally:
-        _working = False
+    return fn(*args, progress)
 
 
 def _initialize(messages: Any) -> None:
@@ -285,10 +278,9 @@ def _initialize(messages: Any) -> None:
 
 
 def _terminate(_signal: int, _frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if not _working:
-        os._exit(1)
-    sys.exit(1)  # an exception, so that the job cleans up
+    # Not by an exception: one that is raised in a callback of Python's own is lost.
+    standalone.kill_all()
+    os._exit(1)
 
 
 def _end_with_parent() -> None:
