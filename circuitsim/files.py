@@ -13,13 +13,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]{1,10})-[^.]*\.part", re.DOTALL)
 _FORGOTTEN = 86_400  # seconds after which another machine's temporary file is nobody's any more
 
 
 @contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_write(
+    path: Path, *, flush: Literal["name", "content", "nothing"] = "name"
+) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; then flush it to disk and rename it.
 
     If anything goes wrong the temporary file is removed, and ``path`` is as it was. If the process
@@ -29,8 +32,10 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     ----------
     path : Path
         What to write.
-    durable : bool
-        Whether to wait until the disk has it; without, it may be lost with the machine's power.
+    flush : {"name", "content", "nothing"}
+        What to wait for until the disk has it. Should the machine lose its power, a file whose name
+        was not flushed may be gone, but it is whole if it is there; one whose content was not
+        flushed may be damaged.
 
     Raises
     ------
@@ -46,7 +51,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     temporary = Path(made)
     try:
         yield temporary
-        if durable:
+        if flush != "nothing":
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read; give what a plain open would give.
@@ -56,7 +61,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
-    if durable:
+    if flush == "name":
         with suppress(OSError):  # not every file system can flush a directory
             directory = os.open(path.parent, os.O_RDONLY)
             try:
@@ -79,13 +84,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path, at_most: int = 2**26) -> str:
-    """Read a small text file that anybody may have put there.
+    """Read a text file that anybody may have put there; as `read_bytes`.
 
     Raises
     ------
     ValueError
-        If it is no regular file (a symbolic link is none), is larger than ``at_most`` bytes, or no
-        UTF-8 text.
+        Also if it is no UTF-8 text.
+    """
+    return read_bytes(path, at_most).decode("utf-8")
+
+
+def read_bytes(path: Path, at_most: int) -> bytes:
+    """Read a file that anybody may have put there.
+
+    Raises
+    ------
+    ValueError
+        If it is no regular file (a symbolic link is none), or is larger than ``at_most`` bytes.
     OSError
         If there is none, or it cannot be read.
     """
@@ -99,7 +114,7 @@ def read_text(path: Path, at_most: int = 2**26) -> str:
             raise ValueError("it is not a regular file")
         if found.st_size > at_most:
             raise ValueError(f"it has {found.st_size} bytes")
-        return file.read(at_most).decode("utf-8")
+        return file.read(at_most)
 
 
 def own_directory(path: Path) -> Path:

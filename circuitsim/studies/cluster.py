@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -49,8 +50,10 @@ def connected(address: str | None, file: Path | None) -> Iterator[tuple[Executor
         ) from None
     if address is None:
         address = _address_in(Path(str(file)))
+    # What there is to say of a lost connection is said in one line, by whoever misses it.
+    for name in ("distributed", "distributed.client", "distributed.core", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        # Nothing of ours is asked of the scheduler but to run jobs: its log stays quiet.
         client = distributed.Client(address, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -64,11 +67,11 @@ def connected(address: str | None, file: Path | None) -> Iterator[tuple[Executor
         _check_versions(client, option, given)
         threads = sum(client.ncores().values())
         # Not pure: the same cells again are to be run again, not taken from the cluster's memory.
-        with client.get_executor(pure=False) as executor:
-            try:
-                yield executor, max(IN_FLIGHT, 2 * threads)
-            finally:
-                executor.shutdown(wait=False, cancel_futures=True)
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor, max(IN_FLIGHT, 2 * threads)
+        finally:
+            executor.shutdown(wait=False)  # which cancels what still runs
     finally:
         client.close(timeout=2)
 

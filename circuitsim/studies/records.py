@@ -128,7 +128,7 @@ class Announcement:
 
     def _write(self) -> None:
         content = {"host": socket.gethostname(), "pid": os.getpid(), "cells": self._digests}
-        with atomic_write(self._path, durable=False) as temporary:
+        with atomic_write(self._path, flush="nothing") as temporary:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 

@@ -8,12 +8,19 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from circuitsim.files import atomic_write, entries, own_directory, remove_abandoned
+from circuitsim.files import (
+    atomic_write,
+    entries,
+    own_directory,
+    read_bytes,
+    remove_abandoned,
+)
 from circuitsim.studies.study import CURVES, DIGEST_LENGTH, LIMITS, Cell, CellResult, Study
 
 _OVERHEAD = 4096  # more than the headers of any array file of ours
@@ -74,7 +81,11 @@ class Store:
         arrays["seconds"] = np.array([result.seconds])
         arrays["digest"] = _encoded(digest)
         arrays["cell"] = _encoded(cell.to_json())
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
+        # A cell that is lost with the machine's power is computed again: not worth another wait.
+        with (
+            atomic_write(path, flush="content") as temporary,
+            temporary.open("wb") as file,
+        ):
             np.savez(file, **arrays)
 
     def read(self, study: Study, cell: Cell) -> CellResult:
@@ -133,11 +144,10 @@ def _layout(study: Study, cell: Cell) -> _Layout:
 
 def _read_arrays(path: Path, layout: _Layout) -> dict[str, np.ndarray[Any, Any]]:
     """Read an ``.npz`` file of a given layout, allocating nothing before that is checked."""
-    if path.is_symlink() or not path.is_file():
-        raise BadCellFile("it is not a regular file")
+    most = sum(math.prod(shape) * dtype.itemsize + _OVERHEAD for shape, dtype in layout.values())
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(path, most))) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if set(members) != {f"{name}.npy" for name in layout}:
                 raise BadCellFile("it has other arrays than expected")
@@ -148,18 +158,28 @@ def _read_arrays(path: Path, layout: _Layout) -> dict[str, np.ndarray[Any, Any]]
                 if not stored or not size <= info.file_size <= size + _OVERHEAD:
                     raise BadCellFile(f"{name} has another size than expected")
                 # Reading to the end makes zipfile check the sum of the bytes.
-                stream = io.BytesIO(archive.read(info))
-                if np.lib.format.read_magic(stream) != (1, 0):
-                    raise BadCellFile(f"{name} is in another format than expected")
-                if np.lib.format.read_array_header_1_0(stream) != (shape, False, dtype):
+                content = archive.read(info)
+                header = _header(shape, dtype)
+                if not content.startswith(header):
                     raise BadCellFile(f"{name} has another shape or type than expected")
-                data = stream.read()
-                if len(data) != size:
+                if len(content) != len(header) + size:
                     raise BadCellFile(f"{name} has another size than expected")
-                arrays[name] = np.frombuffer(data, dtype).reshape(shape)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BadCellFile(str(error)) from error
+                arrays[name] = np.frombuffer(content, dtype, offset=len(header)).reshape(shape)
+    except FileNotFoundError:
+        raise
+    # What zipfile raises for a damaged file is of many kinds.
+    except Exception as error:
+        raise BadCellFile(str(error) or type(error).__name__) from error
     return arrays
+
+
+@cache
+def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """What stands before an array's data in a ``.npy`` file of format 1.0."""
+    stream = io.BytesIO()
+    described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()
 
 
 def _encoded(text: str) -> np.ndarray[Any, Any]:
