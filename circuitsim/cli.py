@@ -135,6 +135,23 @@ def check_memory(study: Study) -> None:
             )
 
 
+def refuse_beside(options: argparse.Namespace, parser: Parser, chosen: str, *allowed: str) -> None:
+    """Refuse options that would be ignored beside one that the user chose.
+
+    Raises
+    ------
+    UsageError
+        If an option other than those ``allowed`` differs from its default.
+    """
+    for action in parser._actions:
+        name = action.dest
+        given = getattr(options, name, action.default)
+        if name not in (chosen, *allowed, "help") and given != action.default:
+            raise UsageError(
+                f"{action.option_strings[0]} has no effect with --{chosen}: leave one of them out"
+            )
+
+
 def _stop(_signal: int, _frame: Any) -> NoReturn:
     raise Stopped
 
@@ -162,4 +179,4 @@ def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | No
         v if isinstance(v, str) else f"{v / ms:g}" if hasattr(v, "dim") else shown(v)
         for v in values
     ]
-    return f"{option} {' '.join(given)}: {error.rule}"
+    return f"{option} {' '.join(given)}".strip() + f": {error.rule}"

@@ -1,50 +1,185 @@
-"""Writing files so that they are either whole or not there."""
+"""Writing files so that they are either whole or not there, and reading those of others."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import socket
+import stat
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Literal
+
+_PART = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]{1,10})-[^.]*\.part", re.DOTALL)
+_FORGOTTEN = 86_400  # seconds after which another machine's temporary file is nobody's any more
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(
+    path: Path, *, flush: Literal["name", "content", "nothing"] = "name"
+) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; then flush it to disk and rename it.
 
-    If anything goes wrong the temporary file is removed, and ``path`` is as it was.
+    If anything goes wrong the temporary file is removed, and ``path`` is as it was. If the process
+    is killed the temporary file stays, and `remove_abandoned` tells it by its name.
+
+    Parameters
+    ----------
+    path : Path
+        What to write.
+    flush : {"name", "content", "nothing"}
+        What to wait for until the disk has it. Should the machine lose its power, a file whose name
+        was not flushed may be gone, but it is whole if it is there; one whose content was not
+        flushed may be damaged.
 
     Raises
     ------
     OSError
         If the directory cannot be written or the disk is full.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    # Cut, so that a name of the greatest length has room for what makes it unique.
+    name = os.fsdecode(os.fsencode(path.name)[:150])
+    descriptor, made = tempfile.mkstemp(
+        prefix=f".{name}.{machine()}-{os.getpid()}-", suffix=".part", dir=path.parent
+    )
     os.close(descriptor)
-    temporary = Path(name)
+    temporary = Path(made)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if flush != "nothing":
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read; give what a plain open would give.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        temporary.chmod(0o666 & ~_mask())
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
-    with suppress(OSError):  # not every file system can flush a directory
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    if flush == "name":
+        with suppress(OSError):  # not every file system can flush a directory
+            directory = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+@cache
+def _mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all; see `atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path, at_most: int = 2**26) -> str:
+    """Read a text file that anybody may have put there; as `read_bytes`.
+
+    Raises
+    ------
+    ValueError
+        Also if it is no UTF-8 text.
+    """
+    return read_bytes(path, at_most).decode("utf-8")
+
+
+def read_bytes(path: Path, at_most: int) -> bytes:
+    """Read a file that anybody may have put there.
+
+    Raises
+    ------
+    ValueError
+        If it is no regular file (a symbolic link is none), or is larger than ``at_most`` bytes.
+    OSError
+        If there is none, or it cannot be read.
+    """
+    if path.is_symlink():
+        raise ValueError("it is a symbolic link")
+    # Opening a pipe would wait for somebody to write to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is not a regular file")
+        if found.st_size > at_most:
+            raise ValueError(f"it has {found.st_size} bytes")
+        return file.read(at_most)
+
+
+def own_directory(path: Path) -> Path:
+    """Make a directory of ours unless it is there; never write through a link to another place.
+
+    Raises
+    ------
+    OSError
+        If it is there as something else, or cannot be made.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(parents=True)
+    if path.is_symlink() or not path.is_dir():
+        raise NotADirectoryError(20, "is not a directory of its own; move it away", str(path))
+    return path
+
+
+def entries(path: Path) -> list[os.DirEntry[str]]:
+    """List a directory of ours: nothing if there is none, or a link to another place."""
+    if path.is_symlink() or not path.is_dir():
+        return []
+    with os.scandir(path) as found:
+        return list(found)
+
+
+@cache
+def machine() -> str:
+    """Return a name of this machine since it was started, within which a process has one number.
+
+    Containers have their own numbers, and so count as machines.
+    """
+    parts = [socket.gethostname()]
+    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with suppress(OSError):
+            parts.append(os.readlink(source) if "ns" in source else Path(source).read_text())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs (one that has ended and waits for its parent: no)."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return True
+
+
+def remove_abandoned(entries: Iterable[os.DirEntry[str]]) -> None:
+    """Remove temporary files of `atomic_write` whose process has died.
+
+    Those of other machines, where this cannot be seen, are removed a day after their last change.
+    """
+    for entry in entries:
+        match = _PART.fullmatch(entry.name)
+        if match is None:
+            continue
+        with suppress(OSError):
+            if match[1] == machine():
+                abandoned = not is_alive(int(match[2]))
+            else:
+                changed = entry.stat(follow_symlinks=False).st_mtime
+                abandoned = time.time() - changed > _FORGOTTEN
+            if abandoned:
+                os.unlink(entry.path)

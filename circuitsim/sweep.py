@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import cli
+from circuitsim.sweep_options import DEFAULT_OUTPUT, command_line, parser
 
 if TYPE_CHECKING:
     from circuitsim.studies.runner import Summary
@@ -21,158 +26,6 @@ if TYPE_CHECKING:
 OPTIONS = {"n_neurons": "--neurons", "peak": "--learning-rate", "scale": "--learning-rate"}
 
 
-def parser() -> cli.Parser:
-    """Return the parser of the command's options."""
-    p = cli.Parser(
-        prog="python -m circuitsim.sweep",
-        description="Run circuits over a grid of parameters and study how their weights converge. "
-        "The grid is the product of --k, --gamma, --alpha and --neurons, each with --trials "
-        "circuits. Finished circuits are kept beside the output and never run twice.",
-    )
-    grid = p.add_argument_group("grid (each option takes several values)")
-    grid.add_argument(
-        "--k",
-        type=int,
-        nargs="+",
-        default=[3, 6, 9],
-        metavar="K",
-        help="kernel sizes; a circuit has K x K inputs",
-    )
-    grid.add_argument(
-        "--gamma",
-        type=float,
-        nargs="+",
-        default=[0.1, 0.01, 0.001],
-        metavar="G",
-        help="pull towards the initial weights, dimensionless",
-    )
-    grid.add_argument(
-        "--alpha",
-        type=float,
-        nargs="+",
-        default=[10.0],
-        metavar="A",
-        help="strength of inhibition, dimensionless",
-    )
-    grid.add_argument(
-        "--neurons",
-        type=int,
-        nargs="+",
-        default=[100],
-        metavar="N",
-        help="excitatory neurons in a pool",
-    )
-    grid.add_argument(
-        "--trials",
-        type=int,
-        default=10,
-        metavar="T",
-        help="circuits for each point of the grid, with weights and inputs of their own",
-    )
-
-    model = p.add_argument_group("model (defaults: the published protocol)")
-    model.add_argument(
-        "--rule",
-        default="circuit",
-        metavar="RULE",
-        help="plasticity rule: circuit, mean_subtracted or inhibition_gated",
-    )
-    model.add_argument(
-        "--presentations",
-        type=int,
-        default=2000,
-        metavar="P",
-        help="input patterns shown to each circuit, one after another",
-    )
-    model.add_argument(
-        "--presentation",
-        type=float,
-        default=150.0,
-        metavar="MS",
-        help="how long each pattern is shown, in ms",
-    )
-    model.add_argument(
-        "--correlation",
-        type=float,
-        default=0.0,
-        metavar="RHO",
-        help="correlation between any two inputs, dimensionless",
-    )
-    model.add_argument(
-        "--tau", type=float, default=30.0, metavar="MS", help="time constant of the rates, in ms"
-    )
-    model.add_argument(
-        "--b", type=float, default=1.0, metavar="B", help="baseline rate, dimensionless"
-    )
-    model.add_argument(
-        "--momentum",
-        type=float,
-        default=0.95,
-        metavar="MU",
-        help="heavy-ball momentum of a step of 1 ms (of an update, for "
-        "mean_subtracted), dimensionless",
-    )
-    model.add_argument(
-        "--learning-rate",
-        type=float,
-        default=None,
-        metavar="RATE",
-        help="learning rate of a step of 1 ms at t = 0 (of the first update, for "
-        "mean_subtracted), dimensionless; None: 3e-4 (5e-4), as published",
-    )
-    model.add_argument(
-        "--dt", type=float, default=1.0, metavar="MS", help="step of forward Euler, in ms"
-    )
-    model.add_argument(
-        "--seed", type=int, default=0, metavar="SEED", help="fixes all weights and inputs"
-    )
-
-    how = p.add_argument_group("how to run it")
-    how.add_argument(
-        "--engine",
-        default="brian2",
-        metavar="ENGINE",
-        help="brian2 (the network of neurons) or propagator (the same numbers from the "
-        "exact solution)",
-    )
-    how.add_argument(
-        "--codegen",
-        default="auto",
-        metavar="HOW",
-        help="code of the engine: auto, cpp_standalone, cython or numpy for brian2; "
-        "auto, numba or numpy for propagator",
-    )
-    how.add_argument(
-        "--jobs",
-        type=int,
-        default=None,
-        metavar="J",
-        help="processes to use; None: the cores available",
-    )
-    how.add_argument(
-        "--output",
-        type=Path,
-        default=Path("sweep.nc"),
-        metavar="FILE.nc",
-        help="netCDF file to write, with a plot FILE.png and finished circuits in "
-        "FILE.cells beside it",
-    )
-    how.add_argument(
-        "--overwrite",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="replace an output that holds another sweep",
-    )
-    how.add_argument(
-        "--dry-run",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="print the grid and how long it would take, from a short timed pilot, and "
-        "write nothing",
-    )
-    return p
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     return cli.run(parser(), _body, arguments, OPTIONS)
@@ -180,38 +33,190 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _body(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    from circuitsim.engines import registry
-    from circuitsim.progress import Progress
-    from circuitsim.studies import Study, pilot, runner
+    _refuse_ignored(options)
+    if options.reproduce is not None:
+        return _reproduce(options)
+    from circuitsim.studies import pilot, runner
 
-    given: dict[str, Any] = {name: getattr(options, name) for name in Study.__dataclass_fields__}
-    study = Study(**given)
+    study = _study(options)
+    output = _checked_output(
+        options.output or DEFAULT_OUTPUT, study, getattr(options, "overwrite", False)
+    )
     jobs = cli.jobs(options.jobs)
-    cli.check_memory(study)
-    # What cannot work is said before anything starts; and "auto" must mean the same for every cell.
-    study = replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
-    output = _checked_output(options.output, study, getattr(options, "overwrite", False))
     if hasattr(options, "dry_run"):
         print(pilot.estimate(study, jobs, runner.cells_directory(output)))
         return 0
-
-    store = runner.cells_directory(output)
-    options.kept.append(lambda: _kept(store))
+    if options.write_slurm is not None:
+        return _write_slurm(study, output, options.write_slurm)
+    if options.cell is not None:
+        return _run_parts(study, output, options)
+    if hasattr(options, "merge"):
+        return _merge(study, output, options)
     started = time.monotonic()
-    with Progress(store) as observer:
-        summary = runner.run(study, output, jobs=jobs, observer=observer)
+    summary = _run(study, output, options)
     if summary.failures:
-        return _report_failures(summary, store)
-    _present(output, summary)
+        return _report_failures(summary, output)
+    _present(output)
     took = time.monotonic() - started
     for line in pilot.faster_way(study, study.cells[-summary.computed :], jobs, took):
         print(line)
     return 0
 
 
+def _refuse_ignored(options: argparse.Namespace) -> None:
+    """Refuse to run on a cluster what is not run there."""
+    given = [n for n in ("scheduler", "scheduler_file") if getattr(options, n) is not None]
+    modes = [n for n in ("dry_run", "cell", "merge", "write_slurm") if getattr(options, n, None)]
+    if options.jobs is not None:
+        modes.append("jobs")
+    for name in given:
+        for mode in modes:
+            raise cli.UsageError(
+                f"--{name} has no effect with --{mode}: leave one of them out".replace("_", "-")
+            )
+
+
+def _study(options: argparse.Namespace) -> Study:
+    from circuitsim.engines import registry
+    from circuitsim.studies import Study
+
+    given: dict[str, Any] = {name: getattr(options, name) for name in Study.__dataclass_fields__}
+    study = Study(**given)
+    cli.jobs(options.jobs)
+    if options.cell is None:
+        cli.check_memory(study)
+    # What cannot work is said before anything starts; and "auto" must mean the same for every cell.
+    return replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
+
+
+def _run(study: Study, output: Path, options: argparse.Namespace) -> Summary:
+    """Run a study on this machine or on a cluster."""
+    from circuitsim.progress import Progress
+    from circuitsim.studies import cluster, runner
+
+    retry = getattr(options, "retry_failed", False)
+    store = runner.cells_directory(output)
+    options.kept.append(lambda: _kept(store))
+    with Progress(store) as observer:
+        if options.scheduler is None and options.scheduler_file is None:
+            return runner.run(
+                study,
+                output,
+                jobs=cli.jobs(options.jobs),
+                retry_failed=retry,
+                command_line=options.command_line,
+                observer=observer,
+            )
+        with cluster.connected(options.scheduler, options.scheduler_file) as (executor, jobs):
+            return runner.run(
+                study,
+                output,
+                executor,
+                in_flight=jobs,
+                retry_failed=retry,
+                command_line=options.command_line,
+                observer=observer,
+            )
+
+
+def _run_parts(study: Study, output: Path, options: argparse.Namespace) -> int:
+    from circuitsim.progress import Progress
+    from circuitsim.studies import runner
+
+    store = runner.cells_directory(output)
+    options.kept.append(lambda: _kept(store))
+    with Progress(store) as observer:
+        summary = runner.run_parts(
+            study,
+            output,
+            options.cell,
+            retry_failed=getattr(options, "retry_failed", False),
+            observer=observer,
+        )
+    if summary.failures:
+        return _report_failures(summary, output)
+    parts = "part" if len(options.cell) == 1 else "parts"
+    print(f"{parts} {' '.join(map(str, options.cell))}: {summary.total} circuits are in {store}")
+    return 0
+
+
+def _merge(study: Study, output: Path, options: argparse.Namespace) -> int:
+    from circuitsim.progress import Progress
+    from circuitsim.studies import runner
+
+    store = runner.cells_directory(output)
+    if not store.is_dir():
+        raise cli.UsageError(f"--merge: there is no {store}; run the parts with --cell first")
+    with Progress(store) as observer:
+        summary = runner.collect(
+            study, output, command_line=options.command_line, observer=observer
+        )
+    if summary.missing:
+        missing = set(summary.missing)
+        parts = [n for n in range(study.parts) if missing.intersection(study.part(n))]
+        shown = " ".join(map(str, parts[:20])) + (" ..." if len(parts) > 20 else "")
+        print(
+            f"{len(missing)} of {summary.total} circuits are missing, in {len(parts)} of "
+            f"{study.parts} parts: run these with --cell {shown}. No result was written.",
+            file=sys.stderr,
+        )
+    if summary.failures:
+        return _report_failures(summary, output)
+    if summary.missing:
+        return cli.EXIT_FAILED
+    _present(output)
+    return 0
+
+
+def _write_slurm(study: Study, output: Path, file: Path) -> int:
+    from circuitsim.files import write_text
+    from circuitsim.studies import slurm
+
+    text = slurm.script(command_line(study, output), study.parts, output.stem)
+    if not file.absolute().parent.is_dir() or file.is_dir():
+        raise cli.UsageError(f"--write-slurm {file}: must be a file in a directory that exists")
+    write_text(file, text)
+    print(f"sbatch {shlex.quote(str(file))}\nruns {study.parts} parts; its last line merges them")
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from circuitsim.engines import registry
+    from circuitsim.studies import compare, results
+
+    kept = ("output", "overwrite", "jobs", "scheduler", "scheduler_file", "retry_failed")
+    cli.refuse_beside(options, parser(), "reproduce", *kept)
+    original: Path = options.reproduce
+    try:
+        study = results.study_in(original)
+    except FileNotFoundError as error:
+        raise cli.UsageError(f"--reproduce {error}") from None
+    cli.check_memory(study)
+    registry.get(study.engine, study.codegen)
+    if options.output is not None and options.output.resolve() == original.resolve():
+        raise cli.UsageError(f"--output {options.output}: is the file to reproduce; name another")
+    with _place(options.output, original) as output:
+        _checked_output(output, study, getattr(options, "overwrite", False))
+        summary = _run(study, output, options)
+        if summary.failures:
+            return _report_failures(summary, output)
+        differences = compare.differences(original, output)
+    print(compare.table(differences))
+    return 0 if all(d.relative <= compare.IDENTICAL for d in differences) else cli.EXIT_FAILED
+
+
+@contextmanager
+def _place(output: Path | None, original: Path) -> Iterator[Path]:
+    """Give the output, or one in a directory that is removed in the end."""
+    if output is not None:
+        yield output
+        return
+    with TemporaryDirectory(prefix="circuitsim-") as directory:
+        yield Path(directory) / f"{original.stem}.nc"
+
+
 def _checked_output(output: Path, study: Study, overwrite: bool) -> Path:
     """Return the output's path if the study may be written there."""
-    from circuitsim.studies import results
     from circuitsim.validation import ParameterError
 
     if output.suffix != ".nc":
@@ -224,13 +229,7 @@ def _checked_output(output: Path, study: Study, overwrite: bool) -> Path:
         )
     if output.is_dir():
         raise ParameterError("output", "is a directory; name a file", str(output))
-    if output.exists() or output.is_symlink():
-        try:
-            existing = results.study_of(results.load(output), output)
-        except (ParameterError, FileNotFoundError) as error:
-            raise ParameterError(
-                "output", f"exists and is no sweep that could be replaced ({error})", str(output)
-            ) from None
+    for existing in _existing(output):
         if not study.extends(existing) and not overwrite:
             raise ParameterError(
                 "output",
@@ -239,6 +238,26 @@ def _checked_output(output: Path, study: Study, overwrite: bool) -> Path:
                 str(output),
             )
     return output
+
+
+def _existing(output: Path) -> Iterator[Study]:
+    """Studies that an output holds: a finished one, and one that has been begun."""
+    from circuitsim.studies import records, results, runner
+    from circuitsim.validation import ParameterError
+
+    if output.exists() or output.is_symlink():
+        try:
+            yield results.study_in(output)
+        except (ParameterError, FileNotFoundError) as error:
+            raise ParameterError(
+                "output", f"exists and is no sweep that could be replaced ({error})", str(output)
+            ) from None
+    try:
+        begun = records.read_study(runner.cells_directory(output))
+    except records.BadRecord:  # it is written anew
+        return
+    if begun is not None:
+        yield begun
 
 
 def _kept(directory: Path) -> str:
@@ -250,7 +269,10 @@ def _kept(directory: Path) -> str:
     return f"{count} finished circuits are kept in {directory}: the same command goes on from there"
 
 
-def _report_failures(summary: Summary, store: Path) -> int:
+def _report_failures(summary: Summary, output: Path) -> int:
+    from circuitsim.studies.runner import cells_directory
+
+    store = cells_directory(output)
     for failure in summary.failures[:5]:
         print(f"failed: {failure.cell}: {failure.error} ({failure.file})", file=sys.stderr)
     print(
@@ -258,10 +280,16 @@ def _report_failures(summary: Summary, store: Path) -> int:
         f"{store / 'failed'}, and the others are kept in {store}. No result was written.",
         file=sys.stderr,
     )
+    if summary.failed_before:
+        print(
+            f"{summary.failed_before} of them failed before and were not tried again: "
+            "give --retry-failed to do so",
+            file=sys.stderr,
+        )
     return cli.EXIT_FAILED
 
 
-def _present(output: Path, summary: Summary) -> None:
+def _present(output: Path) -> None:
     from circuitsim import plots
     from circuitsim.files import atomic_write
     from circuitsim.studies import results, tables

@@ -6,13 +6,13 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from commands import command, contents, run, wait_for
 
 import circuitsim as cs
 from circuitsim import studies, sweep
@@ -22,16 +22,6 @@ from circuitsim.studies.study import Study, run_cells
 
 SMALL = ["--k", "2", "3", "--gamma", "0.1", "0.01", "--trials", "2", "--presentations", "4",
          "--neurons", "6", "--codegen", "numpy"]  # fmt: skip
-
-
-def command(*arguments, module="sweep"):
-    return [sys.executable, "-m", f"circuitsim.{module}", *map(str, arguments)]
-
-
-def run(*arguments, module="sweep", **options):
-    return subprocess.run(
-        command(*arguments, module=module), capture_output=True, text=True, check=False, **options
-    )
 
 
 def in_process(*arguments):
@@ -45,12 +35,6 @@ def small(tmp_path_factory):
     done = run(*SMALL, "--output", directory / "out.nc")
     assert done.returncode == 0, done.stderr
     return directory, done
-
-
-def contents(path):
-    """Everything in a result but where and when it was made."""
-    groups = ["/", "weights/k2", "weights/k3"]
-    return [xr.load_dataset(path, group=g, engine="h5netcdf").drop_attrs() for g in groups]
 
 
 # -- what comes out -----------------------------------------------------------------------------
@@ -283,13 +267,6 @@ def test_cell_files_that_lie_are_not_believed(tmp_path):
 
 LONG = ["--k", "3", "--gamma", "0.1", "--trials", "30", "--presentations", "40", "--codegen",
         "numpy", "--jobs", "2"]  # fmt: skip
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,32 +21,66 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import threadpoolctl
 
+from circuitsim.engines import standalone
+
 _POLL = 0.1  # seconds between looks at what runs
+_CGROUPS = Path("/sys/fs/cgroup")
 _GRACE = 1.0  # seconds that a worker gets to end what it has started
 
-# In a worker: where it says how far it is, and whether it runs a job.
+# In a worker: where it says how far it is.
 _messages: Any = None
-_working = False
 
 
 def available_cores() -> int:
-    """Cores that this process may use, by its affinity and its control group's quota."""
+    """Cores that this process may use, by its affinity and its control groups' quotas."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    with suppress(OSError, ValueError):
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+    return max(1, int(min([float(cores), *_quotas(Path("/proc/self/cgroup"), _CGROUPS)])))
+
+
+def _quotas(memberships: Path, root: Path) -> list[float]:
+    """Cores by the quota of each control group that this process is in (versions 1 and 2)."""
+    try:
+        lines = memberships.read_text().splitlines()
+    except OSError:
+        lines = []
+    groups = []
+    for line in ["0::/", "1:cpu:/", *lines]:  # a container sees its own group as the root
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers:
+            group = root
+        elif "cpu" in controllers.split(","):
+            group = root / controllers if (root / controllers).is_dir() else root / "cpu"
+        else:
+            continue
+        inner = group / path.strip("/")
+        # A group is bound by those around it too.
+        groups += [inner, *(p for p in inner.parents if p.is_relative_to(group))]
+    return [quota for group in dict.fromkeys(groups) if (quota := _quota(group)) is not None]
+
+
+def _quota(group: Path) -> float | None:
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):
+            quota, period = (
+                int(number) for file in files for number in (group / file).read_text().split()
+            )
+            if quota > 0 and period > 0:
+                return quota / period
+    return None
 
 
 class LocalPool(Executor):
     """Processes of this machine, one BLAS thread each.
+
+    Each is on its own: one that dies takes no job but its own with it. One in which a job has
+    failed is replaced by a new one, so that what is tried again is tried elsewhere.
 
     Parameters
     ----------
@@ -56,29 +89,20 @@ class LocalPool(Executor):
     """
 
     def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["circuitsim.studies.study"])
         self._messages: Any = self._context.Queue()
         self._fractions: dict[int, float] = {}
-        self._pool = self._start()
+        self._processes = [_Process(self._start) for _ in range(jobs)]
 
     def _start(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            self._jobs,
-            mp_context=self._context,
-            initializer=_initialize,
-            initargs=(self._messages,),
+            1, mp_context=self._context, initializer=_initialize, initargs=(self._messages,)
         )
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run a function in one of the processes."""
-        try:
-            return self._pool.submit(fn, *args, **kwargs)
-        except BrokenExecutor:  # a process has died
-            self._end()
-            self._pool = self._start()
-            return self._pool.submit(fn, *args, **kwargs)
+        """Run a function in the process that has the least to do."""
+        return min(self._processes, key=lambda p: p.waiting).submit(fn, *args, **kwargs)
 
     def submit_watched(self, number: int, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run a function that takes a callable for its progress as its last argument."""
@@ -94,19 +118,56 @@ class LocalPool(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes; those that still run something are stopped."""
-        self._end()
+        _end([process.pool for process in self._processes])
 
-    def _end(self) -> None:
-        # The pool itself would wait for what runs; there is no public way to stop it before 3.14.
-        processes = list((getattr(self._pool, "_processes", None) or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for end in ("terminate", "kill"):
-            for process in processes:
-                with suppress(OSError, ValueError):
-                    getattr(process, end)()
-            deadline = time.monotonic() + _GRACE
-            for process in processes:
-                process.join(max(0.0, deadline - time.monotonic()))
+
+class _Process:
+    """A pool of one process."""
+
+    def __init__(self, start: Callable[[], ProcessPoolExecutor]) -> None:
+        self._start = start
+        self.pool = start()
+        self.waiting = 0
+        self._failed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self._failed and not self.waiting:
+            self._renew()
+        try:
+            future = self.pool.submit(fn, *args, **kwargs)
+        except BrokenExecutor:  # the process has died
+            self._renew()
+            future = self.pool.submit(fn, *args, **kwargs)
+        self.waiting += 1
+        future.add_done_callback(self._done)
+        return future
+
+    def _renew(self) -> None:
+        _end([self.pool])
+        self.pool = self._start()
+        self._failed = False
+
+    def _done(self, future: Future[Any]) -> None:
+        self.waiting -= 1
+        self._failed |= not future.cancelled() and future.exception() is not None
+
+
+def _end(pools: Sequence[ProcessPoolExecutor]) -> None:
+    # A pool itself would wait for what runs; there is no public way to stop it before 3.14.
+    processes = [
+        process
+        for pool in pools
+        for process in list((getattr(pool, "_processes", None) or {}).values())
+    ]
+    for pool in pools:
+        pool.shutdown(wait=False, cancel_futures=True)
+    for end in ("terminate", "kill"):
+        for process in processes:
+            with suppress(OSError, ValueError):
+                getattr(process, end)()
+        deadline = time.monotonic() + _GRACE
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
 
 
 class ThreadedPool(Executor):
@@ -190,7 +251,6 @@ def run_all(
 
 
 def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
-    global _working
     last = 0.0
 
     def progress(fraction: float) -> None:
@@ -200,13 +260,7 @@ def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
             last = now
             _messages.put((number, fraction))
 
-    _working = True
-    try:
-        return fn(*args, progress)
-    except SystemExit:  # the pool would catch it and go on
-        os._exit(1)
-    finally:
-        _working = False
+    return fn(*args, progress)
 
 
 def _initialize(messages: Any) -> None:
@@ -224,10 +278,9 @@ def _initialize(messages: Any) -> None:
 
 
 def _terminate(_signal: int, _frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if not _working:
-        os._exit(1)
-    sys.exit(1)  # an exception, so that the job cleans up
+    # Not by an exception: one that is raised in a callback of Python's own is lost.
+    standalone.kill_all()
+    os._exit(1)
 
 
 def _end_with_parent() -> None:

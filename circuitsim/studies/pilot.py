@@ -9,7 +9,7 @@ from pathlib import Path
 from circuitsim.engines import registry
 from circuitsim.rules import RULES
 from circuitsim.studies.store import Store
-from circuitsim.studies.study import Cell, Study, run_cells
+from circuitsim.studies.study import CELLS_PER_JOB, Cell, Study, run_cells
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def estimate(study: Study, jobs: int, directory: Path) -> str:
         f"rule        {study.rule}, {study.presentations} presentations",
         f"engine      {study.engine}, {jobs} process{'es' if jobs > 1 else ''}",
         f"circuits    {len(cells)}, of which {len(finished)} are finished",
+        f"parts       {study.parts} of up to {CELLS_PER_JOB} circuits: --cell 0 to "
+        f"{study.parts - 1}",
     ]
     if missing:
         once, run = _seconds(study, missing, jobs)

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from datetime import UTC, datetime
+from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import brian2
 import numpy as np
 import xarray as xr
 
 import circuitsim
 from circuitsim.engines.simulation import LONG_NAMES
 from circuitsim.files import atomic_write
+from circuitsim.studies import netcdf
 from circuitsim.studies.study import CURVES, DIMENSIONS, LIMITS, Cell, CellResult, Study
 from circuitsim.validation import ParameterError
 
 FORMAT = "circuitsim sweep"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: with checksums
 CITATION = (
     "R. Pogodin, Y. Mehta, T. P. Lillicrap, P. E. Latham, Towards Biologically Plausible "
     "Convolutional Networks, NeurIPS 2021, arXiv:2106.13031"
 )
+
+# What the numbers may depend on, and what writes them.
+_PACKAGES = ("brian2", "numpy", "scipy", "numba", "xarray", "h5netcdf", "h5py")
 
 ATTRIBUTES = {
     "k": ("kernel size; a circuit has k^2 inputs", "1"),
@@ -101,15 +105,16 @@ def merge(
             dims = ("gamma", "alpha", "neurons", "trial", "neuron", "input")
             group = weights_group(study.neurons, k, neurons)
             labelled = _labelled({"weights": (dims, weights)}, study, neurons=[neurons])
-            _write(labelled, temporary, group)
+            netcdf.write(labelled, temporary, group)
         root = _labelled(
             {name: ((*DIMENSIONS, "presentation"), curves[name]) for name in CURVES}
             | {name: (DIMENSIONS, limits[name]) for name in LIMITS},
             study,
         )
         root.attrs = attributes(study) | dict(provenance or {})
-        _write(root, temporary, None)
-        _write(_labelled({"seconds": (DIMENSIONS, seconds)}, study), temporary, "provenance")
+        netcdf.write(root, temporary, None)
+        spent = _labelled({"seconds": (DIMENSIONS, seconds)}, study)
+        netcdf.write(spent, temporary, "provenance")
 
 
 def attributes(study: Study) -> dict[str, str | int]:
@@ -125,13 +130,33 @@ def attributes(study: Study) -> dict[str, str | int]:
         "seed": study.seed,
         "citation": CITATION,
         "circuitsim_version": circuitsim.__version__,
-        "brian2_version": brian2.__version__,
-        "numpy_version": np.__version__,
+        **{f"{name}_version": _version(name) for name in _PACKAGES},
         "python_version": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "machine": f"{platform.node()}: {platform.platform()}, {os.cpu_count()} processors",
         "git_revision": _git_revision(),
-        "command_line": " ".join(sys.argv),
+        "command_line": shlex.join(sys.orig_argv),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def study_in(path: Path) -> Study:
+    """Return the study whose result a file holds, without reading any numbers.
+
+    Raises
+    ------
+    ParameterError
+        If it is no such file.
+    FileNotFoundError
+        If there is no file.
+    """
+    return _study(netcdf.attributes(path), path)
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -158,14 +183,8 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         If there is no file.
     """
     path = Path(path)
-    dataset = read(path, None)
-    study = study_of(dataset, path)
-    wanted = {name: len(_axis(study, name)) for name in DIMENSIONS}
-    wanted["presentation"] = study.presentations + 1
-    missing = [name for name in (*CURVES, *LIMITS) if name not in dataset]
-    if dict(dataset.sizes) != wanted or missing:
-        raise ParameterError("file", "must have the dimensions and variables of a sweep", str(path))
-    return dataset
+    study = study_in(path)
+    return netcdf.read(path, None, _layout(study))
 
 
 def load_weights(
@@ -193,13 +212,61 @@ def load_weights(
         If there is no file.
     """
     path = Path(path)
-    study = study_of(read(path, None), path)
+    study = study_in(path)
     k, neurons = only("k", study.k, k), only("neurons", study.neurons, neurons)
-    weights = read(path, weights_group(study.neurons, k, neurons))["weights"]
-    shape = (len(study.gamma), len(study.alpha), 1, study.trials, neurons, k**2)
-    if weights.shape != shape:
-        raise ParameterError("file", f"must have weights of the shape {shape}", weights.shape)
-    return weights
+    group = weights_group(study.neurons, k, neurons)
+    return netcdf.read(path, group, _layout(study))["weights"]
+
+
+def load_seconds(path: str | os.PathLike[str]) -> xr.DataArray:
+    """Read the time spent on each circuit of a sweep, its share of an engine call.
+
+    Parameters
+    ----------
+    path : path
+        File that ``python -m circuitsim.sweep`` wrote.
+
+    Returns
+    -------
+    xarray.DataArray
+        (k, gamma, alpha, neurons, trial), in s.
+
+    Raises
+    ------
+    ParameterError
+        If the file is not the result of a sweep.
+    FileNotFoundError
+        If there is no file.
+    """
+    path = Path(path)
+    study = study_in(path)
+    return netcdf.read(path, "provenance", _layout(study))["seconds"]
+
+
+def _layout(study: Study) -> dict[str, netcdf.Layout]:
+    """Groups of a result, and their variables' shapes."""
+    sizes = dict.fromkeys(DIMENSIONS, study.trials) | {
+        name: len(getattr(study, name)) for name in DIMENSIONS if name != "trial"
+    }
+    shape = tuple(sizes.values())
+    axes = {name: (size,) for name, size in sizes.items()}
+    n_recorded = study.presentations + 1
+    layout: dict[str, netcdf.Layout] = {
+        "": axes
+        | {"presentation": (n_recorded,)}
+        | dict.fromkeys(CURVES, (*shape, n_recorded))
+        | dict.fromkeys(LIMITS, shape),
+        "provenance": axes | {"seconds": shape},
+    }
+    for k, neurons in product(study.k, study.neurons):
+        inner = {name: size for name, size in axes.items() if name != "k"}
+        layout[weights_group(study.neurons, k, neurons)] = inner | {
+            "neurons": (1,),
+            "neuron": (neurons,),
+            "input": (k**2,),
+            "weights": (sizes["gamma"], sizes["alpha"], 1, sizes["trial"], neurons, k**2),
+        }
+    return layout
 
 
 def only(name: str, available: Sequence[int], wanted: int | None) -> int:
@@ -231,13 +298,17 @@ def study_of(dataset: xr.Dataset, path: Path) -> Study:
     ParameterError
         If it is none, or of a format that this version does not read.
     """
-    if dataset.attrs.get("format") != FORMAT:
+    return _study(dataset.attrs, path)
+
+
+def _study(attributes: Mapping[str, Any], path: Path) -> Study:
+    if attributes.get("format") != FORMAT:
         raise ParameterError("file", "must be the result of a circuitsim sweep", str(path))
-    if dataset.attrs.get("format_version") != FORMAT_VERSION:
+    if attributes.get("format_version") != FORMAT_VERSION:
         raise ParameterError(
-            "file", f"must be of format version {FORMAT_VERSION}", dataset.attrs["format_version"]
+            "file", f"must be of format version {FORMAT_VERSION}", attributes.get("format_version")
         )
-    return parse_study(dataset.attrs.get("study"), path)
+    return parse_study(attributes.get("study"), path)
 
 
 def parse_study(text: Any, path: Path) -> Study:
@@ -249,12 +320,9 @@ def parse_study(text: Any, path: Path) -> Study:
         If it describes none.
     """
     try:
-        values = json.loads(text)
-        known = {f.name for f in fields(Study)}
-        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-        return Study(**{n: v for n, v in (values | lists).items() if n in known})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ParameterError("file", f"describes no valid study ({error})", str(path)) from None
+        return Study.from_json(text)
+    except ValueError as error:
+        raise ParameterError("file", f"cannot be read ({error})", str(path)) from None
 
 
 def _axis(study: Study, name: str) -> list[Any]:
@@ -273,10 +341,6 @@ def _labelled(variables: dict[str, Any], study: Study, **axes: list[int]) -> xr.
         long_name, units = ATTRIBUTES[str(variable)]
         dataset[variable].attrs = {"long_name": long_name, "units": units}
     return dataset
-
-
-def _write(dataset: xr.Dataset, path: Path, group: str | None) -> None:
-    dataset.to_netcdf(path, mode="a", group=group, engine="h5netcdf", format="NETCDF4")
 
 
 def read(

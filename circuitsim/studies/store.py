@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterable
-from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from circuitsim.files import atomic_write
-from circuitsim.studies.study import CURVES, LIMITS, Cell, CellResult, Study
+from circuitsim.files import (
+    atomic_write,
+    entries,
+    own_directory,
+    read_bytes,
+    remove_abandoned,
+)
+from circuitsim.studies.study import CURVES, DIGEST_LENGTH, LIMITS, Cell, CellResult, Study
 
 _OVERHEAD = 4096  # more than the headers of any array file of ours
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_RECORDS = ("failed", "running")  # folders that hold no cells
 
 
 class BadCellFile(Exception):
@@ -47,28 +55,37 @@ class Store:
 
     def digests(self) -> set[str]:
         """Names of all files there are, found with one listing for each folder."""
-        found = set()
-        if self.directory.is_dir():
-            for folder in os.scandir(self.directory):
-                if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
-                    found |= {
-                        entry.name.removesuffix(".npz")
-                        for entry in os.scandir(folder.path)
-                        if entry.name.endswith(".npz")
-                    }
-        return found
+        return {
+            entry.name.removesuffix(".npz")
+            for folder in self._folders()
+            for entry in entries(folder)
+            if entry.name.endswith(".npz")
+        }
+
+    def clean(self) -> None:
+        """Remove what processes that were killed have left half-written."""
+        for folder in (self.directory, *self._folders(), *map(self.directory.joinpath, _RECORDS)):
+            remove_abandoned(entries(folder))
+
+    def _folders(self) -> list[Path]:
+        return [Path(e.path) for e in entries(self.directory) if _FOLDER.fullmatch(e.name)]
 
     def write(self, study: Study, cell: Cell, result: CellResult) -> None:
         """Write a finished cell, whole or not at all."""
-        path = self.path(study.digest(cell))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = study.digest(cell)
+        path = self.path(digest)
+        own_directory(path.parent)
         arrays: dict[str, Any] = dict(result.curves)
         arrays["limits"] = np.array([result.limits[name] for name in LIMITS])
         arrays["weights"] = np.ascontiguousarray(result.weights)
         arrays["seconds"] = np.array([result.seconds])
-        arrays["digest"] = _encoded(study.digest(cell))
-        arrays["cell"] = _encoded(json.dumps(asdict(cell), sort_keys=True))
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
+        arrays["digest"] = _encoded(digest)
+        arrays["cell"] = _encoded(cell.to_json())
+        # A cell that is lost with the machine's power is computed again: not worth another wait.
+        with (
+            atomic_write(path, flush="content") as temporary,
+            temporary.open("wb") as file,
+        ):
             np.savez(file, **arrays)
 
     def read(self, study: Study, cell: Cell) -> CellResult:
@@ -81,9 +98,9 @@ class Store:
         OSError
             If there is no file.
         """
-        path = self.path(study.digest(cell))
-        arrays = _read_arrays(path, _layout(study, cell))
-        if _decoded(arrays["digest"]) != study.digest(cell):
+        digest = study.digest(cell)
+        arrays = _read_arrays(self.path(digest), _layout(study, cell))
+        if _decoded(arrays["digest"]) != digest:
             raise BadCellFile("it is the file of another cell")
         for name in (*CURVES, "weights", "seconds"):
             # Weights that are all the same to the last bit have an infinite SNR.
@@ -100,8 +117,7 @@ class Store:
     def set_aside(self, study: Study, cell: Cell) -> Path:
         """Move a cell's bad file out of the way, keeping it; return its new path."""
         path = self.path(study.digest(cell))
-        aside = self.directory / "bad"
-        aside.mkdir(parents=True, exist_ok=True)
+        aside = own_directory(self.directory / "bad")
         target = aside / path.name
         number = 1
         while target.exists() or target.is_symlink():
@@ -121,18 +137,17 @@ def _layout(study: Study, cell: Cell) -> _Layout:
     layout["limits"] = ((len(LIMITS),), number)
     layout["weights"] = ((cell.neurons, cell.k**2), number)
     layout["seconds"] = ((1,), number)
-    layout["digest"] = ((len(study.digest(cell)),), byte)
-    layout["cell"] = ((len(json.dumps(asdict(cell), sort_keys=True)),), byte)
+    layout["digest"] = ((DIGEST_LENGTH,), byte)
+    layout["cell"] = ((len(cell.to_json()),), byte)
     return layout
 
 
 def _read_arrays(path: Path, layout: _Layout) -> dict[str, np.ndarray[Any, Any]]:
     """Read an ``.npz`` file of a given layout, allocating nothing before that is checked."""
-    if path.is_symlink() or not path.is_file():
-        raise BadCellFile("it is not a regular file")
+    most = sum(math.prod(shape) * dtype.itemsize + _OVERHEAD for shape, dtype in layout.values())
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(path, most))) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if set(members) != {f"{name}.npy" for name in layout}:
                 raise BadCellFile("it has other arrays than expected")
@@ -143,18 +158,28 @@ def _read_arrays(path: Path, layout: _Layout) -> dict[str, np.ndarray[Any, Any]]
                 if not stored or not size <= info.file_size <= size + _OVERHEAD:
                     raise BadCellFile(f"{name} has another size than expected")
                 # Reading to the end makes zipfile check the sum of the bytes.
-                stream = io.BytesIO(archive.read(info))
-                if np.lib.format.read_magic(stream) != (1, 0):
-                    raise BadCellFile(f"{name} is in another format than expected")
-                if np.lib.format.read_array_header_1_0(stream) != (shape, False, dtype):
+                content = archive.read(info)
+                header = _header(shape, dtype)
+                if not content.startswith(header):
                     raise BadCellFile(f"{name} has another shape or type than expected")
-                data = stream.read()
-                if len(data) != size:
+                if len(content) != len(header) + size:
                     raise BadCellFile(f"{name} has another size than expected")
-                arrays[name] = np.frombuffer(data, dtype).reshape(shape)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BadCellFile(str(error)) from error
+                arrays[name] = np.frombuffer(content, dtype, offset=len(header)).reshape(shape)
+    except FileNotFoundError:
+        raise
+    # What zipfile raises for a damaged file is of many kinds.
+    except Exception as error:
+        raise BadCellFile(str(error) or type(error).__name__) from error
     return arrays
+
+
+@cache
+def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """What stands before an array's data in a ``.npy`` file of format 1.0."""
+    stream = io.BytesIO()
+    described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()
 
 
 def _encoded(text: str) -> np.ndarray[Any, Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from brian2 import ms
+from brian2 import DimensionMismatchError, ms
 from numpy.typing import NDArray
 
 from circuitsim import measures, theory
@@ -34,6 +35,8 @@ from circuitsim.validation import (
 SCHEME = 1  # raise it when the same study would give other numbers
 CELLS_PER_JOB = 10  # circuits in one engine call: enough to be fast, few enough to lose little
 
+DIGEST_LENGTH = 32  # of the name of a cell's result
+
 # What is measured along a run, and once for each circuit.
 CURVES = ("snr_w", "inverse_snr_w", "mean_weight_cosine")
 LIMITS = (
@@ -54,6 +57,14 @@ class Cell:
     gamma: float
     alpha: float
     trial: int
+
+    def to_json(self) -> str:
+        """Return all fields as text, always the same."""
+        # As json.dumps writes it, at a tenth of its cost: a study may have 100,000 cells.
+        return (
+            f'{{"alpha": {self.alpha!r}, "gamma": {self.gamma!r}, "k": {self.k}, '
+            f'"neurons": {self.neurons}, "trial": {self.trial}}}'
+        )
 
 
 @dataclass
@@ -141,13 +152,12 @@ class Study:
             integer(f"Study.{name}", getattr(self, name), minimum=1)
         integer("Study.seed", self.seed, minimum=0)
         for name, minimum in (("k", 1), ("neurons", 2)):
-            values = self._distinct(name)
-            object.__setattr__(
-                self, name, tuple(integer(f"Study.{name}", v, minimum=minimum) for v in values)
-            )
+            values = self._values(name)
+            checked = tuple(integer(f"Study.{name}", v, minimum=minimum) for v in values)
+            object.__setattr__(self, name, _distinct(name, checked))
         for name in ("gamma", "alpha"):
-            values = self._distinct(name)
-            object.__setattr__(self, name, tuple(dimensionless(f"Study.{name}", v) for v in values))
+            numbers = tuple(dimensionless(f"Study.{name}", v) for v in self._values(name))
+            object.__setattr__(self, name, _distinct(name, numbers))
         for name in ("tau", "presentation", "dt", "b", "momentum", "correlation", "learning_rate"):
             given = getattr(self, name)
             if name == "learning_rate" and given is None:
@@ -169,15 +179,12 @@ class Study:
             if not self.per_presentation:
                 circuit.check_step(self.dt)
 
-    def _distinct(self, name: str) -> tuple[Any, ...]:
+    def _values(self, name: str) -> tuple[Any, ...]:
         values = getattr(self, name)
         if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
             values = (values,)
         if len(values) == 0:
             raise ParameterError(f"Study.{name}", "needs at least one value", values)
-        for i, value in enumerate(values):
-            if value in list(values[:i]):
-                raise ParameterError(f"Study.{name}", "must not be given twice", value)
         return tuple(values)
 
     @property
@@ -186,10 +193,42 @@ class Study:
         return RULES[self.rule].per_presentation
 
     @property
+    def size(self) -> int:
+        """Number of all circuits."""
+        axes = (self.k, self.neurons, self.gamma, self.alpha)
+        return math.prod(len(axis) for axis in axes) * self.trials
+
+    @property
     def cells(self) -> list[Cell]:
         """All circuits, in the order in which they are run."""
         grid = itertools.product(self.k, self.neurons, self.gamma, self.alpha, range(self.trials))
         return [Cell(*point) for point in grid]
+
+    @property
+    def parts(self) -> int:
+        """Number of jobs that all cells make."""
+        return len(self.k) * len(self.neurons) * self._parts_of_a_shape
+
+    def part(self, number: int) -> tuple[Cell, ...]:
+        """Return one job of the fixed list that all cells make, ``jobs(cells)[number]``.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such job.
+        """
+        if not 0 <= number < self.parts:
+            raise ParameterError("Study.cell", f"must be from 0 to {self.parts - 1}", number)
+        shape, place = divmod(number, self._parts_of_a_shape)
+        k, neurons = list(itertools.product(self.k, self.neurons))[shape]
+        points = itertools.product(self.gamma, self.alpha, range(self.trials))
+        first = place * CELLS_PER_JOB
+        chosen = itertools.islice(points, first, first + CELLS_PER_JOB)
+        return tuple(Cell(k, neurons, *point) for point in chosen)
+
+    @property
+    def _parts_of_a_shape(self) -> int:
+        return -(-len(self.gamma) * len(self.alpha) * self.trials // CELLS_PER_JOB)
 
     def circuit(self, neurons: int, alpha: Any) -> Circuit:
         """Circuits of a batch, with their alphas."""
@@ -220,6 +259,30 @@ class Study:
     def to_json(self) -> str:
         """Return all parameters as text."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: Any) -> Study:
+        """Return the study that `to_json` has described; parameters it does not know are left out.
+
+        Raises
+        ------
+        ValueError
+            If the text describes no valid study.
+        """
+        try:
+            values = json.loads(text)
+            known = {f.name for f in fields(cls)}
+            lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+            return cls(**{name: v for name, v in (values | lists).items() if name in known})
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            DimensionMismatchError,
+        ) as error:
+            raise ValueError(f"it describes no valid study: {error}") from None
 
     def extends(self, other: Study) -> bool:
         """Whether this study has all cells of another, and perhaps more."""
@@ -260,16 +323,18 @@ class Study:
 
     def digest(self, cell: Cell) -> str:
         """Name of a cell's result: a digest of all that determines its numbers."""
-        text = json.dumps([self._common, asdict(cell)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(f"[{self._common}, {cell.to_json()}]".encode()).hexdigest()[
+            :DIGEST_LENGTH
+        ]
 
     @cached_property
-    def _common(self) -> dict[str, Any]:
-        return {"scheme": SCHEME} | {
+    def _common(self) -> str:
+        values = {"scheme": SCHEME} | {
             name: value
             for name, value in asdict(self).items()
             if name not in ("k", "gamma", "alpha", "neurons", "trials")
         }
+        return json.dumps(values, sort_keys=True)
 
     def jobs(self, cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
         """Split cells into jobs: batches of equal shape for one engine call each."""
@@ -278,6 +343,15 @@ class Study:
             for _, same_shape in itertools.groupby(cells, key=lambda c: (c.k, c.neurons))
             for batch in batched(tuple(same_shape), CELLS_PER_JOB)
         ]
+
+
+def _distinct(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise ParameterError(f"Study.{name}", "must not be given twice", value)
+        seen.add(value)
+    return values
 
 
 def batched(items: Sequence[Cell], size: int) -> list[tuple[Cell, ...]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 NEAR_BEST = 0.9  # "within 10 % of its best"
 
@@ -27,6 +27,8 @@ class Row(NamedTuple):
         The highest on the way.
     presentations_to_best : float
         Presentations until SNR_w was first within 10 % of its best, the median over trials.
+    trials : int
+        How many there are.
     """
 
     k: int
@@ -39,33 +41,59 @@ class Row(NamedTuple):
     end_point: float
     best: float
     presentations_to_best: float
+    trials: int
+
+
+def row(
+    point: tuple[int, float, float, int],
+    snr: NDArray[np.float64],
+    theory: NDArray[np.float64],
+    end_point: NDArray[np.float64],
+) -> Row:
+    """Summarise one point of the grid.
+
+    Parameters
+    ----------
+    point : tuple
+        k, gamma, alpha, neurons.
+    snr : ndarray, shape (trial, presentation)
+        SNR_w from the start (0) to the last presentation; without any trial, all is NaN.
+    theory, end_point : ndarray, shape (trial,)
+        SNR_w there.
+    """
+    k, gamma, alpha, neurons = point
+    trials, none = len(snr), float("nan")
+    if trials == 0:
+        return Row(k, gamma, alpha, neurons, none, none, none, none, none, none, 0)
+    best = snr.max(axis=1, keepdims=True)
+    reached = np.argmax(snr >= NEAR_BEST * best, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        final = np.log10(snr[:, -1])
+        return Row(
+            k,
+            gamma,
+            alpha,
+            neurons,
+            float(final.mean()),
+            float(final.std(ddof=1)) if trials > 1 else float("nan"),
+            float(np.log10(theory).mean()),
+            float(np.log10(end_point).mean()),
+            float(np.log10(best).mean()),
+            float(np.median(reached)),
+            trials,
+        )
 
 
 def rows(dataset: xr.Dataset) -> Iterator[Row]:
     """Summarise every point of the grid of a sweep's result (`circuitsim.load`)."""
-    axes = [dataset[name].to_numpy() for name in ("k", "gamma", "alpha", "neurons")]
-    for k, gamma, alpha, neurons in product(*axes):
-        point = dataset.sel(k=k, gamma=gamma, alpha=alpha, neurons=neurons)
-        snr = point["snr_w"].transpose("trial", "presentation").to_numpy()
-        with np.errstate(divide="ignore"):
-            final = np.log10(snr[:, -1])
-            theory = np.log10(point["theory_snr_w"].to_numpy()).mean()
-            end_point = np.log10(point["fixed_point_snr_w"].to_numpy()).mean()
-            best = snr.max(axis=1, keepdims=True)
-            log_best = np.log10(best).mean()
-        reached = np.argmax(snr >= NEAR_BEST * best, axis=1)
-        yield Row(
-            int(k),
-            float(gamma),
-            float(alpha),
-            int(neurons),
-            float(final.mean()),
-            float(final.std(ddof=1)) if len(final) > 1 else float("nan"),
-            float(theory),
-            float(end_point),
-            float(log_best),
-            float(np.median(point["presentation"].to_numpy()[reached])),
-        )
+    axes = [dataset[name].to_numpy().tolist() for name in ("k", "gamma", "alpha", "neurons")]
+    order = ("k", "gamma", "alpha", "neurons", "trial")
+    snr = dataset["snr_w"].transpose(*order, "presentation").to_numpy()
+    theory = dataset["theory_snr_w"].transpose(*order).to_numpy()
+    end_point = dataset["fixed_point_snr_w"].transpose(*order).to_numpy()
+    for place in np.ndindex(snr.shape[:4]):
+        k, gamma, alpha, neurons = (axis[i] for axis, i in zip(axes, place, strict=True))
+        yield row((k, gamma, alpha, neurons), snr[place], theory[place], end_point[place])
 
 
 def summary(dataset: xr.Dataset) -> str:
@@ -85,17 +113,42 @@ def summary(dataset: xr.Dataset) -> str:
     lines = [
         f"-log10 SNR_w after {last} presentations, mean +- standard deviation over {trials} "
         f"trial{'s' if trials > 1 else ''}",
-        f"{'':>27}{'':>15} {'theory,':>8} {'own end':>8} {'':>7} {'near best':>9}",
-        f"{'k':>3} {'gamma':>7} {'alpha':>6} {'neurons':>8}{'final':>15} "
-        f"{'Eq. 5':>8} {'point':>8} {'best':>7} {'after':>9}",
+        f"{_GROUPS} {'near best':>9}",
+        f"{_HEADER} {'after':>9}",
     ]
-    for row in rows(dataset):
-        spread = f" +- {row.spread:.2f}" if np.isfinite(row.spread) else ""
-        final = f"{-row.final:.2f}{spread}"
-        lines.append(
-            f"{row.k:>3} {row.gamma:>7g} {row.alpha:>6g} {row.neurons:>8}{final:>15} "
-            f"{-row.theory:>8.2f} {-row.end_point:>8.2f} {-row.best:>7.2f} "
-            f"{row.presentations_to_best:>9.0f}"
-        )
+    lines += [f"{_line(row)} {row.presentations_to_best:>9.0f}" for row in rows(dataset)]
     lines.append("near best: presentations until SNR_w is within 10 % of its best, median")
     return "\n".join(lines)
+
+
+def so_far(found: Iterable[Row], presentations: int, trials: int) -> Iterator[str]:
+    """Give the lines of the table of a study that is not finished, as soon as they are known.
+
+    Parameters
+    ----------
+    found : iterable of Row
+        Of the points of the grid.
+    presentations, trials : int
+        Of the study.
+    """
+    yield f"-log10 SNR_w after {presentations} presentations, over the trials finished so far"
+    yield f"{_GROUPS} {'trials':>9}"
+    yield f"{_HEADER} {'finished':>9}"
+    for row in found:
+        yield f"{_line(row)} {f'{row.trials}/{trials}':>9}"
+
+
+_GROUPS = f"{'':>27}{'':>15} {'theory,':>8} {'own end':>8} {'':>7}"
+_HEADER = (
+    f"{'k':>3} {'gamma':>7} {'alpha':>6} {'neurons':>8}{'final':>15} "
+    f"{'Eq. 5':>8} {'point':>8} {'best':>7}"
+)
+
+
+def _line(row: Row) -> str:
+    point = f"{row.k:>3} {row.gamma:>7g} {row.alpha:>6g} {row.neurons:>8}"
+    if row.trials == 0:
+        return f"{point}{'none yet':>15} {'-':>8} {'-':>8} {'-':>7}"
+    spread = f" +- {row.spread:.2f}" if np.isfinite(row.spread) else ""
+    final = f"{-row.final:.2f}{spread}"
+    return f"{point}{final:>15} {-row.theory:>8.2f} {-row.end_point:>8.2f} {-row.best:>7.2f}"

@@ -1,0 +1,166 @@
+"""Groups of netCDF files that are checked before anything of them is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from circuitsim.validation import ParameterError
+
+CHECKSUM = "checksum"
+
+Layout = Mapping[str, tuple[int, ...]]  # from the names of a group's variables to their shapes
+
+
+def write(dataset: xr.Dataset, path: Path, group: str | None) -> None:
+    """Add a group to a file, with a checksum of all that it holds."""
+    dataset = dataset.copy(deep=False)
+    for variable in dataset.variables.values():
+        variable.encoding["_FillValue"] = None  # every number means itself
+    dataset.attrs = {**dataset.attrs, CHECKSUM: checksum(dataset)}
+    dataset.to_netcdf(path, mode="a", group=group, engine="h5netcdf", format="NETCDF4")
+
+
+def checksum(dataset: xr.Dataset) -> str:
+    """Return a digest of a Dataset: its attributes, the names, and every bit of its numbers."""
+    digest = hashlib.sha256()
+
+    def add(content: Any) -> None:
+        digest.update(json.dumps(content, default=_plain, sort_keys=True).encode() + b"\n")
+
+    add({name: value for name, value in dataset.attrs.items() if name != CHECKSUM})
+    for name in sorted(map(str, dataset.variables)):
+        variable = dataset.variables[name]
+        add([name, variable.dims, variable.dtype.str, variable.shape, variable.attrs])
+        digest.update(np.ascontiguousarray(variable.values))
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def attributes(path: Path) -> dict[str, Any]:
+    """Read a file's own attributes, without any of its numbers.
+
+    Raises
+    ------
+    ParameterError
+        If that is not possible.
+    FileNotFoundError
+        If there is no file.
+    """
+    return _guarded(path, lambda: _attributes(path))
+
+
+def read(path: Path, group: str | None, layout: Mapping[str, Layout]) -> xr.Dataset:
+    """Read a group of a file into memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    group : str or None
+        None for the root.
+    layout : mapping
+        Variables and their shapes for each group that the file has, ``""`` for the root. A file
+        that has another one is not read, so that nothing more is allocated than was asked for.
+
+    Raises
+    ------
+    ParameterError
+        If the file cannot be read, has another layout, or is not as it was written.
+    FileNotFoundError
+        If there is no file.
+    """
+
+    def checked() -> xr.Dataset:
+        with h5py.File(path, "r") as file:
+            _check_layout(file, layout, path.stat().st_size)
+        with xr.open_dataset(path, group=group, engine="h5netcdf", decode_cf=False) as dataset:
+            dataset.load()
+        if dataset.attrs.pop(CHECKSUM, None) != checksum(dataset):
+            raise ValueError("it has changed since it was written: its checksum is another")
+        return dataset
+
+    return _guarded(path, checked)
+
+
+def _guarded(path: Path, read: Any) -> Any:
+    """Call a function that reads a file; whatever goes wrong there is the file's fault."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        if not path.is_file():
+            raise ValueError("it is not a regular file")
+        return read()
+    # The libraries' exceptions for a damaged file are of any kind, MemoryError among them.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ParameterError(
+            "file", f"cannot be read as the result of a sweep ({reason[:300]})", str(path)
+        ) from None
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    with h5py.File(path, "r") as file:
+        _check_attributes(file, path.stat().st_size)
+        return {name: _scalar(file.attrs[name]) for name in file.attrs}
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return np.asarray(value).item() if np.size(value) == 1 else value
+
+
+def _check_layout(file: h5py.File, layout: Mapping[str, Layout], size: int) -> None:
+    """Refuse a file that has other groups or variables than expected, or refers to other files."""
+    children: dict[str, set[str]] = {name: set() for name in layout}
+    for name in layout:
+        while name:
+            parent, _, child = name.rpartition("/")
+            children.setdefault(parent, set()).add(child)
+            name = parent
+    for name, inner in children.items():
+        found = file[name] if name else file
+        variables = layout.get(name, {})
+        if set(found) != inner | set(variables):
+            raise ValueError(f"it has other variables than expected in {name or 'its root'}")
+        for member in found:
+            if not isinstance(found.get(member, getlink=True), h5py.HardLink):
+                raise ValueError(f"{member} is a link to another place")
+            wanted = h5py.Dataset if member in variables else h5py.Group
+            if found.get(member, getclass=True) is not wanted:
+                raise ValueError(f"{member} is not what is expected there")
+        _check_attributes(found, size)
+        for member, shape in variables.items():
+            _check_variable(found[member], member, shape, size)
+
+
+def _check_variable(variable: h5py.Dataset, name: str, shape: tuple[int, ...], size: int) -> None:
+    if variable.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, not {variable.shape}")
+    if variable.dtype not in (np.dtype("<f8"), np.dtype("<i8")):
+        raise ValueError(f"{name} must hold numbers of 64 bits, not {variable.dtype}")
+    # As many bytes in this very file as in memory: neither elsewhere nor blown up when read.
+    stored = 8 * math.prod(shape)
+    plain = variable.chunks is None and variable.external is None and not variable.is_virtual
+    if not plain or variable.id.get_storage_size() != stored or stored > size:
+        raise ValueError(f"{name} is not stored as it was written")
+    _check_attributes(variable, size)
+
+
+def _check_attributes(found: Any, size: int) -> None:
+    for name in found.attrs:
+        attribute = found.attrs.get_id(name)
+        if attribute.get_storage_size() > size or 8 * math.prod(attribute.shape) > 8 * size:
+            raise ValueError(f"its attribute {name} is larger than the file")
