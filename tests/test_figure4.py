@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from brian2 import ms
-from test_sweep import command, run
+from commands import command, run
 
 import circuitsim as cs
 from circuitsim import companions, figure4
@@ -121,9 +121,11 @@ def test_table(small):
     last = np.log10(panel.inverse_snr_w[:, -1])
     theory = np.log10(panel.theory_inverse_snr_w).mean()
     own = np.log10(panel.fixed_point_inverse_snr_w).mean()
-    expected = [3, 0.01, last.mean(), last.std(ddof=1), theory, last.mean() - theory, own]
-    expected += [last.mean() - own, np.log10(panel.best_inverse_snr_w).mean()]
-    expected += [np.median(panel.best_presentation)]
+    averaged = np.log10(panel.averaged_inverse_snr_w).mean()
+    expected = [3, 0.01, last.mean(), last.std(ddof=1)]
+    for end in (theory, own, averaged):
+        expected += [end, last.mean() - end]
+    expected += [np.log10(panel.best_inverse_snr_w).mean(), np.median(panel.best_presentation)]
     numbers = [float(number) for number in row if number != "+-"]
     assert numbers == pytest.approx(list(map(float, expected)), abs=0.0051)
     assert "theoretical minimum" in done.stdout
@@ -363,7 +365,7 @@ MISTAKES = [
     ("--output here.txt/x", "here.txt is not a directory"),
     ("--redraw no.nc", "--redraw no.nc: there is no such file"),
     ("--redraw here.txt", "--redraw here.txt: cannot be read as the data of figure4"),
-    ("--redraw .", "--redraw .: cannot be read as the data of figure4 (it is a directory)"),
+    ("--redraw .", "--redraw .: cannot be read as the data of figure4 (it is not a regular file)"),
     ("--redraw no.nc --trials 3", "--trials has no effect with --redraw: leave one of them out"),
     ("--seeds 3", "unrecognized arguments: --seeds 3"),
 ]  # fmt: skip
@@ -454,6 +456,15 @@ def test_a_truncated_file_is_not_drawn(small, tmp_path, capsys, part):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_changed_number_is_noticed(small, tmp_path, capsys):
+    whole = bytearray((small[0] / "figure4.nc").read_bytes())
+    value = figure4_study.load(small[0] / "figure4.nc").groups["a"].final_snr_w.values[0, 0, 0]
+    whole[whole.index(value.tobytes())] ^= 1
+    (tmp_path / "file.nc").write_bytes(whole)
+    assert in_process(figure4, "--redraw", tmp_path / "file.nc", "--output", tmp_path) == 2
+    assert "its checksum is another" in capsys.readouterr().err
+
+
 def test_files_of_other_commands_are_not_drawn(small, small_companions, capsys, tmp_path):
     rates = small_companions[0] / "rates.nc"
     assert in_process(figure4, "--redraw", rates, "--output", tmp_path) == 2
@@ -537,6 +548,10 @@ def test_the_published_protocol(tmp_path):
         assert float(np.log10(point.best_inverse_snr_w).median()) == pytest.approx(best, abs=0.1)
         assert float(point.best_presentation.median()) == pytest.approx(after, rel=0.35)
         assert float(np.log10(point.inverse_snr_w[:, -1]).median()) == pytest.approx(last, abs=0.1)
+    # For the largest gamma the circuit is at its end point, transients included.
+    strong = np.log10(panels["b"]).sel(gamma=0.1)
+    gap = strong.inverse_snr_w[..., -1] - strong.averaged_inverse_snr_w
+    assert np.abs(gap.mean("trial")).max() < 0.05
     ends = np.log10(panels["b"].fixed_point_inverse_snr_w).mean(["k", "trial"])
     assert ends.values == pytest.approx([-1.52, -2.00, -2.07], abs=0.06)
 

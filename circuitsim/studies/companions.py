@@ -273,8 +273,9 @@ def _limits(study: Study, w_init: Array, alphas: Array) -> dict[str, Array]:
     covariance, gamma = study.covariance(study.k[0]), study.gamma[0]
     for (i, rule), (j, alpha) in product(enumerate(RULES), enumerate(alphas.tolist())):
         ends = (
-            theory.fixed_point(w_init, gamma, rule, alpha, covariance),
-            theory.averaged_fixed_point(w_init, gamma, rule, alpha, covariance, **timing),
+            theory.end_point(w_init, gamma, rule, alpha, covariance),
+            # Without a pull only the ratio of mean and deviations has a limit, as in end_point.
+            theory.averaged_fixed_point(w_init, gamma or 1e-30, rule, alpha, covariance, **timing),
         )
         for limit, weights in zip(_LIMITS, ends, strict=True):
             for measure, value in _measured(weights, w_init).items():
@@ -364,14 +365,15 @@ def load(path: Path) -> figures.Data:
     FileNotFoundError
         If there is no file.
     """
-    data = figures.load(path, FIGURES)
+    data = figures.load(path, FIGURES, _contents)
     if set(data.groups) != set(FIGURES[data.figure]):
         raise ParameterError("file", "has not all of its groups", str(path))
-    for name, group in data.groups.items():
-        study = figures.study_of(group)
-        axes = _rates_axes(study) if data.figure == "rates" else _endpoint_axes(name, study)
-        figures.check(group, _VARIABLES[name], axes, path)
     return data
+
+
+def _contents(group: str, study: Study) -> figures.Contents:
+    axes = _rates_axes(study) if group == "rates" else _endpoint_axes(group, study)
+    return figures.Contents(_VARIABLES[group], axes)
 
 
 def table(data: figures.Data) -> str:

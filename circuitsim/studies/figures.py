@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,13 @@ from numpy.typing import NDArray
 import circuitsim
 from circuitsim.engines import registry
 from circuitsim.files import atomic_write
-from circuitsim.studies import results
+from circuitsim.studies import netcdf, results
 from circuitsim.studies.local import LocalPool, ThreadedPool
 from circuitsim.studies.study import Study, run_cells
 from circuitsim.validation import ParameterError
 
 FORMAT = "circuitsim figure"
 FORMAT_VERSION = 1
-
-_LARGEST_FILE = 1e9  # bytes of numbers
 
 Groups = dict[str, xr.Dataset]
 
@@ -81,7 +80,7 @@ def labelled(
 
 def study_of(group: xr.Dataset) -> Study:
     """Return the study that a group of a figure's data was made by."""
-    return results.parse_study(group.attrs.get("study"), Path(group.encoding.get("source", "")))
+    return results.parse_study(group.attrs.get("study"), Path())
 
 
 def save(data: Data, path: Path) -> None:
@@ -108,6 +107,7 @@ def save(data: Data, path: Path) -> None:
             "format_version": FORMAT_VERSION,
             "figure": data.figure,
             "groups": " ".join(data.groups),
+            "studies": json.dumps({name: g.attrs["study"] for name, g in data.groups.items()}),
             "command_line": data.command_line,
             "citation": results.CITATION,
             "circuitsim_version": circuitsim.__version__,
@@ -116,17 +116,40 @@ def save(data: Data, path: Path) -> None:
             "python_version": platform.python_version(),
         }
     )
-    file: dict[str, Any] = {"engine": "h5netcdf", "format": "NETCDF4"}
     with atomic_write(path) as temporary:
         temporary.unlink()  # the library wants to make its file itself
-        root.to_netcdf(temporary, mode="w", **file)
+        netcdf.write(root, temporary, None)
         for name, group in data.groups.items():
-            compressed = {str(v): {"zlib": True, "shuffle": True} for v in group.data_vars}
-            group.to_netcdf(temporary, mode="a", group=name, encoding=compressed, **file)
+            netcdf.write(_numbered(group), temporary, name)
 
 
-def load(path: Path, known: Mapping[str, Sequence[str]]) -> Data:
-    """Read a figure's data.
+def _numbered(group: xr.Dataset) -> xr.Dataset:
+    """Replace names along an axis by numbers, with their meanings as the CF conventions say."""
+    for name, axis in group.coords.items():
+        if axis.dtype.kind in "OU":
+            flags = {"flag_values": np.arange(axis.size), "flag_meanings": " ".join(axis.values)}
+            numbered = xr.Variable(axis.dims, np.arange(axis.size), axis.attrs | flags)
+            group = group.assign_coords({name: numbered})
+    return group
+
+
+def _named(group: xr.Dataset) -> xr.Dataset:
+    """Replace numbers along an axis by the names that they mean."""
+    for name, axis in group.coords.items():
+        meanings = str(axis.attrs.get("flag_meanings", "")).split()
+        if len(meanings) == axis.size > 0:
+            attributes = {n: v for n, v in axis.attrs.items() if not n.startswith("flag_")}
+            named = xr.Variable(axis.dims, np.array(meanings, dtype=object), attributes)
+            group = group.assign_coords({name: named})
+    return group
+
+
+def load(
+    path: Path,
+    known: Mapping[str, Sequence[str]],
+    contents: Callable[[str, Study], Contents],
+) -> Data:
+    """Read a figure's data, trusting nothing.
 
     Parameters
     ----------
@@ -134,11 +157,12 @@ def load(path: Path, known: Mapping[str, Sequence[str]]) -> Data:
         File that `save` wrote.
     known : mapping
         From the names of figures to those of their groups, of which a file may have some.
+    contents : callable
+        Gives what a group of a study must hold.
 
     Returns
     -------
     Data
-        Not checked further; see `check`.
 
     Raises
     ------
@@ -148,58 +172,70 @@ def load(path: Path, known: Mapping[str, Sequence[str]]) -> Data:
         If there is no file.
     """
     what = f"the data of {' or '.join(known)}"
-    root = results.read(path, None, what, _LARGEST_FILE).attrs
+    root = netcdf.attributes(path, what)
     figure = str(root.get("figure"))
-    if root.get("format") != FORMAT or figure not in known:
+    names = str(root.get("groups", "")).split()
+    ours = root.get("format") == FORMAT and figure in known
+    if not ours or not names or not set(names) <= set(known[figure]):
         raise ParameterError("file", f"must be {what}, which this command wrote", str(path))
     if root.get("format_version") != FORMAT_VERSION:
-        raise ParameterError(
-            "file",
-            f"is of format version {root.get('format_version')}, not {FORMAT_VERSION}",
-            str(path),
-        )
-    names = str(root.get("groups", "")).split()
-    if not names or not set(names) <= set(known[figure]):
-        raise ParameterError("file", f"must be {what}, which this command wrote", str(path))
-    groups = {name: results.read(path, name, what, _LARGEST_FILE) for name in names}
-    for group in groups.values():
-        trials = study_of(group).trials
-        if group.sizes.get("trial", trials) != trials:
-            raise ParameterError("file", "has not the trials that it says it has", str(path))
+        version = root.get("format_version")
+        raise ParameterError("file", f"is of format version {version}, not {FORMAT_VERSION}", path)
+    studies = _studies(root, names, path)
+    wanted = {name: contents(name, study) for name, study in studies.items()}
+    layout: dict[str, netcdf.Layout] = {"": {}}
+    layout |= {name: inside.shapes for name, inside in wanted.items()}
+    groups = {name: _named(netcdf.read(path, name, layout, what)) for name in names}
+    for name, group in groups.items():
+        if study_of(group) != studies[name]:
+            raise ParameterError("file", f"has {name} of another study", str(path))
+        wanted[name].check(group, path)
     return Data(figure, groups, str(root.get("command_line", "unknown")))
 
 
-def check(
-    group: xr.Dataset,
-    variables: Mapping[str, tuple[str, ...]],
-    axes: Mapping[str, NDArray[Any]],
-    path: Path,
-) -> None:
-    """Refuse a group that does not have exactly the numbers it should have.
+def _studies(root: Mapping[str, Any], names: Sequence[str], path: Path) -> dict[str, Study]:
+    try:
+        texts = json.loads(root["studies"])
+        studies = {name: results.parse_study(texts[name], path) for name in names}
+    except (KeyError, TypeError, ValueError):
+        raise ParameterError("file", "describes no valid studies", str(path)) from None
+    size = path.stat().st_size
+    for study in studies.values():
+        # What the study would need is allocated only if the file can hold it.
+        if 8 * study.trials > size or 8 * study.presentation / study.dt > size + 2**20:
+            raise ParameterError("file", "is too small for its studies", str(path))
+    return studies
 
-    Parameters
+
+@dataclass(frozen=True)
+class Contents:
+    """What a group holds.
+
+    Attributes
     ----------
-    group : xarray.Dataset
-        As read.
     variables : mapping
         From names to dimensions.
     axes : mapping
         From the names of dimensions to their coordinates.
-    path : Path
-        The file, for the message.
-
-    Raises
-    ------
-    ParameterError
-        If anything is missing, not a number, or too much.
     """
-    sound = (
-        set(group.data_vars) == set(variables)
-        and all(group[name].dims == dims for name, dims in variables.items())
-        and set(group.coords) == set(axes)
-        and all(np.array_equal(group[name], axis) for name, axis in axes.items())
-        and all(group[name].dtype.kind in "if" for name in variables)
-        and not any(np.isnan(group[name]).any() for name in variables)
-    )
-    if not sound:
-        raise ParameterError("file", "has not the numbers that it says it has", str(path))
+
+    variables: Mapping[str, tuple[str, ...]]
+    axes: Mapping[str, NDArray[Any]]
+
+    @property
+    def shapes(self) -> netcdf.Layout:
+        """From the names of variables and coordinates to their shapes."""
+        sizes = {name: len(axis) for name, axis in self.axes.items()}
+        return {name: (size,) for name, size in sizes.items()} | {
+            name: tuple(sizes[dim] for dim in dims) for name, dims in self.variables.items()
+        }
+
+    def check(self, group: xr.Dataset, path: Path) -> None:
+        """Raise a `ParameterError` if a group has other coordinates, or what is not a number."""
+        sound = (
+            all(group[name].dims == dims for name, dims in self.variables.items())
+            and all(np.array_equal(group[name], axis) for name, axis in self.axes.items())
+            and not any(np.isnan(group[name]).any() for name in self.variables)
+        )
+        if not sound:
+            raise ParameterError("file", "has not the numbers that it says it has", str(path))

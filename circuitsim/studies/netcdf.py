@@ -16,6 +16,7 @@ import xarray as xr
 from circuitsim.validation import ParameterError
 
 CHECKSUM = "checksum"
+SWEEP = "the result of a sweep"
 
 Layout = Mapping[str, tuple[int, ...]]  # from the names of a group's variables to their shapes
 
@@ -48,8 +49,15 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def attributes(path: Path) -> dict[str, Any]:
+def attributes(path: Path, what: str = SWEEP) -> dict[str, Any]:
     """Read a file's own attributes, without any of its numbers.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        What it should be, for messages.
 
     Raises
     ------
@@ -58,10 +66,12 @@ def attributes(path: Path) -> dict[str, Any]:
     FileNotFoundError
         If there is no file.
     """
-    return _guarded(path, lambda: _attributes(path))
+    return _guarded(path, lambda: _attributes(path), what)
 
 
-def read(path: Path, group: str | None, layout: Mapping[str, Layout]) -> xr.Dataset:
+def read(
+    path: Path, group: str | None, layout: Mapping[str, Layout], what: str = SWEEP
+) -> xr.Dataset:
     """Read a group of a file into memory.
 
     Parameters
@@ -73,6 +83,8 @@ def read(path: Path, group: str | None, layout: Mapping[str, Layout]) -> xr.Data
     layout : mapping
         Variables and their shapes for each group that the file has, ``""`` for the root. A file
         that has another one is not read, so that nothing more is allocated than was asked for.
+    what : str
+        What the file should be, for messages.
 
     Raises
     ------
@@ -91,10 +103,10 @@ def read(path: Path, group: str | None, layout: Mapping[str, Layout]) -> xr.Data
             raise ValueError("it has changed since it was written: its checksum is another")
         return dataset
 
-    return _guarded(path, checked)
+    return _guarded(path, checked, what)
 
 
-def _guarded(path: Path, read: Any) -> Any:
+def _guarded(path: Path, read: Any, what: str) -> Any:
     """Call a function that reads a file; whatever goes wrong there is the file's fault."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
@@ -106,7 +118,7 @@ def _guarded(path: Path, read: Any) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ParameterError(
-            "file", f"cannot be read as the result of a sweep ({reason[:300]})", str(path)
+            "file", f"cannot be read as {what} ({reason[:300]})", str(path)
         ) from None
 
 

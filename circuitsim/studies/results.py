@@ -343,46 +343,6 @@ def _labelled(variables: dict[str, Any], study: Study, **axes: list[int]) -> xr.
     return dataset
 
 
-def read(
-    path: Path,
-    group: str | None,
-    what: str = "the result of a sweep",
-    at_most: float = np.inf,
-) -> xr.Dataset:
-    """Read one group of a netCDF file into memory.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    group : str or None
-        None for the root.
-    what : str
-        What the file should be, for the message.
-    at_most : float
-        Bytes that the numbers may take.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot be read, or is larger.
-    FileNotFoundError
-        If there is no file.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a directory")
-        with xr.open_dataset(path, group=group, engine="h5netcdf") as dataset:
-            if dataset.nbytes > at_most:
-                raise ValueError(f"it has {dataset.nbytes / 1e6:.3g} MB of numbers")
-            return dataset.load()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ParameterError("file", f"cannot be read as {what} ({reason})", str(path)) from None
-
-
 def _git_revision() -> str:
     """Revision of the source that runs, where that is a git checkout."""
     checkout = Path(circuitsim.__file__).parents[1]
