@@ -1,7 +1,9 @@
-"""What a study costs beside its circuits: python benchmarks/studies.py [--repeat 3] [--tiny 100000].
+"""What a study costs beside its circuits.
 
 Prints how much faster two processes are than one on a study of 200 circuits, the overhead of a
-circuit, and what a study of very many tiny circuits needs: to be written, listed, resumed and merged.
+circuit, and what very many tiny circuits need: to be written, listed, resumed and merged.
+
+    python benchmarks/studies.py [--repeat 3] [--jobs 2] [--tiny 100000]
 """
 
 from __future__ import annotations
