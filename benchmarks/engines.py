@@ -31,13 +31,13 @@ from circuitsim.files import atomic_write
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 STEPS = 150
 BASE = {"neurons": 100, "inputs": 81, "circuits": 30}
-AXES = {"neurons": (10, 100, 1000), "inputs": (9, 36, 81), "circuits": (1, 10, 30)}
+AXES = {"neurons": (10, 100, 300), "inputs": (9, 36, 81), "circuits": (1, 10, 30)}
 LOOP = "plain NumPy loop"
 # Engine, code generation, and presentations of a short and a long run: the difference is timed.
 ENGINES = {
-    "Brian2 per synapse, C++": ("brian2_per_synapse", "cpp_standalone", 2, 20),
+    "Brian2 per synapse, C++": ("brian2_per_synapse", "cpp_standalone", 1, 4),
     "Brian2, NumPy": ("brian2", "numpy", 1, 6),
-    "Brian2, C++": ("brian2", "cpp_standalone", 25, 250),
+    "Brian2, C++": ("brian2", "cpp_standalone", 20, 120),
     "propagator, NumPy": ("propagator", "numpy", 100, 1000),
     "propagator, Numba": ("propagator", "numba", 1000, 10_000),
 }

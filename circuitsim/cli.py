@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -129,25 +128,6 @@ def check_memory(study: Study) -> None:
                 f"{available / 1e9:.3g}; ask for less at a time",
                 getattr(study, name),
             )
-
-
-def checked_directory(path: Path) -> Path:
-    """Return a directory for output, which exists or can be made: its parent exists.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot be written to.
-    """
-    from circuitsim.validation import ParameterError
-
-    home = path if path.exists() else path.absolute().parent
-    if not home.is_dir():
-        what = "is not a directory" if home.exists() else "does not exist"
-        raise ParameterError("output", f"{home} {what}", str(path))
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise ParameterError("output", f"the directory {home} cannot be written", str(path))
-    return path
 
 
 def refuse_beside(options: argparse.Namespace, parser: Parser, chosen: str, *allowed: str) -> None:

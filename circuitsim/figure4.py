@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from circuitsim import cli
+from circuitsim import cli, drawing
 
 if TYPE_CHECKING:
-    from circuitsim.studies import figure4
-
-# Options whose names differ from those of what they set.
-OPTIONS = {"n_neurons": "--neurons", "file": "--redraw"}
+    from circuitsim.studies import figures
 
 
 def parser() -> cli.Parser:
@@ -107,92 +104,58 @@ def parser() -> cli.Parser:
         metavar="J",
         help="threads to use (processes for brian2); None: the cores available",
     )
-    how.add_argument(
-        "--output",
-        type=Path,
-        default=Path("figures"),
-        metavar="DIR",
-        help="directory for figure4.* (figure4a.*, figure4b.* for one panel), made if need be",
-    )
-    how.add_argument(
-        "--redraw",
-        type=Path,
-        default=None,
-        metavar="FILE.nc",
-        help="run nothing and draw what this file holds; None: run",
-    )
+    drawing.add_options(how, "figure4.* (figure4a.* or figure4b.* for one panel)")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(parser(), _body, arguments, OPTIONS)
+    return cli.run(parser(), _body, arguments, drawing.OPTIONS)
 
 
 def _body(options: argparse.Namespace) -> int:
     from circuitsim.studies import figure4
 
-    directory = cli.checked_directory(options.output)
-    if options.redraw is None:
-        panels, made_by = _run(options), options.command_line
-    else:
-        cli.refuse_beside(options, parser(), "redraw", "panel", "output")
-        panels, made_by = _read(options.redraw, options.panel)
+    directory = drawing.checked_directory(options.output)
+    data = _run(options) if options.redraw is None else _read(options)
 
     from circuitsim import plots
-    from circuitsim.files import write_text
 
-    name = "figure4" if len(panels) == len(figure4.PROTOCOLS) else "figure4" + "".join(panels)
-    directory.mkdir(exist_ok=True)
-    files = [directory / f"{name}.{kind}" for kind in ("nc", "pdf", "png", "md")]
-    if options.redraw is None:
-        figure4.save(panels, files[0], made_by)
-    else:
-        del files[0]
-    figure = plots.figure4(panels)
-    for file in files[-3:-1]:
-        plots.save(figure, file)
-    write_text(files[-1], figure4.caption(panels, made_by))
-    print(figure4.table(panels))
-    print("\nwritten:", *files)
+    both = len(data.groups) == len(figure4.PROTOCOLS)
+    drawing.write(
+        directory / (figure4.FIGURE + "".join(data.groups) * (not both)),
+        plots.figure4(data.groups),
+        figure4.caption(data),
+        figure4.table(data),
+        data if options.redraw is None else None,
+    )
     return 0
 
 
-def _run(options: argparse.Namespace) -> figure4.Panels:
+def _run(options: argparse.Namespace) -> figures.Data:
     from circuitsim.engines import registry
-    from circuitsim.progress import line
-    from circuitsim.studies import figure4
+    from circuitsim.studies import figure4, figures
 
     names = ("k", "gamma", "alpha", "neurons", "trials", "presentations", "seed")
     studies = figure4.studies(
-        options.panel or tuple(figure4.PROTOCOLS),
+        drawing.chosen("panel", options.panel, tuple(figure4.PROTOCOLS)),
         **{name: getattr(options, name) for name in (*names, "engine", "codegen")},
     )
     jobs = cli.jobs(options.jobs)
     for study in studies.values():
         cli.check_memory(study)
     registry.get(options.engine, options.codegen)  # says what cannot work before it is started
-    with line() as advanced:
-        try:
-            return figure4.compute(studies, jobs, advanced)
-        except FloatingPointError as error:
-            raise cli.UsageError(str(error)) from None
+    with drawing.running() as advanced:
+        panels = figure4.compute(studies, jobs, advanced)
+    return figures.Data(figure4.FIGURE, panels, options.command_line)
 
 
-def _read(file: Path, wanted: list[str] | None) -> tuple[figure4.Panels, str]:
+def _read(options: argparse.Namespace) -> figures.Data:
     from circuitsim.studies import figure4
-    from circuitsim.validation import ParameterError
 
-    try:
-        panels, made_by = figure4.load(file)
-    except FileNotFoundError as error:
-        raise cli.UsageError(f"--redraw {error}") from None
-    for name in wanted or ():
-        if name not in panels:
-            raise ParameterError(
-                "panel", f"must be one of those in {file}: {' '.join(panels)}", name
-            )
-    return {name: panels[name] for name in panels if name in (wanted or panels)}, made_by
+    data = drawing.redrawn(options, parser(), figure4.load, "panel")
+    names = drawing.chosen("panel", options.panel, tuple(data.groups))
+    return replace(data, groups={name: data.groups[name] for name in names})
 
 
 if __name__ == "__main__":

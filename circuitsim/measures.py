@@ -80,6 +80,21 @@ def mean_weight_cosine(weights: ArrayLike, w_init: ArrayLike) -> NDArray[np.floa
     return cosine(_moments(weights)[0], _moments(w_init)[0])
 
 
+def mean_weight_kept(weights: ArrayLike, w_init: ArrayLike) -> NDArray[np.float64]:
+    """Length of the pool's mean weights, as a share of that of its mean initial weights.
+
+    Parameters and errors as in `mean_weight_cosine`.
+
+    Examples
+    --------
+    >>> float(mean_weight_kept([[1.0, 0.0]], [[0.0, 2.0]]))
+    0.5
+    """
+    mean, initial = _moments(weights)[0], _moments(w_init)[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.linalg.norm(mean, axis=-1) / np.linalg.norm(initial, axis=-1)
+
+
 def snr_from_moments(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float64]:
     """Eq. 6 from the mean and variance over the pool, both of shape (..., input)."""
     with np.errstate(divide="ignore", invalid="ignore"):

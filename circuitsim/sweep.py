@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,14 +36,15 @@ def _body(options: argparse.Namespace) -> int:
     _refuse_ignored(options)
     if options.reproduce is not None:
         return _reproduce(options)
+    from circuitsim.studies import pilot, runner
+
     study = _study(options)
     output = _checked_output(
         options.output or DEFAULT_OUTPUT, study, getattr(options, "overwrite", False)
     )
+    jobs = cli.jobs(options.jobs)
     if hasattr(options, "dry_run"):
-        from circuitsim.studies import pilot, runner
-
-        print(pilot.estimate(study, cli.jobs(options.jobs), runner.cells_directory(output)))
+        print(pilot.estimate(study, jobs, runner.cells_directory(output)))
         return 0
     if options.write_slurm is not None:
         return _write_slurm(study, output, options.write_slurm)
@@ -50,10 +52,14 @@ def _body(options: argparse.Namespace) -> int:
         return _run_parts(study, output, options)
     if hasattr(options, "merge"):
         return _merge(study, output, options)
+    started = time.monotonic()
     summary = _run(study, output, options)
     if summary.failures:
         return _report_failures(summary, output)
     _present(output)
+    took = time.monotonic() - started
+    for line in pilot.faster_way(study, study.cells[-summary.computed :], jobs, took):
+        print(line)
     return 0
 
 

@@ -31,7 +31,6 @@ COMPILED = [
         marks=[needs_compiler, pytest.mark.slow],
         id="brian2_per_synapse-cpp",
     ),
-    pytest.param(("brian2", "cython"), marks=pytest.mark.slow, id="brian2-cython"),
 ]
 RULES = ["circuit", "mean_subtracted", "inhibition_gated"]
 
@@ -51,6 +50,11 @@ def problem(rng, n_circuits=3, n_neurons=6, n_inputs=4, n_presentations=5):
 
 
 # -- fidelity -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_published_trajectory_in_cython(oracle):
+    test_published_trajectories(("brian2", "cython"), "circuit_k3", oracle)
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, *COMPILED])

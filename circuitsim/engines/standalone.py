@@ -37,6 +37,7 @@ from circuitsim.engines.network import NetworkSpec
 
 CACHE_VARIABLE = "CIRCUITSIM_CACHE"
 _MANIFEST = "program.json"
+_running: set[subprocess.Popen[Any]] = set()
 _REPORT = "std::cout << completed << std::endl;"
 
 
@@ -95,7 +96,7 @@ def run(spec: NetworkSpec, values: dict[str, Any], report: Progress) -> dict[str
     """
     program = prepare(spec)
     manifest = json.loads((program / _MANIFEST).read_text())
-    with _run_directory() as directory:
+    with _own_directory(_temporary_home(), "run") as directory:
         arguments = []
         for name, value in values.items():
             if np.ndim(value):
@@ -130,23 +131,15 @@ def prepare(spec: NetworkSpec) -> Path:
 
 
 def _compile(spec: NetworkSpec, program: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="build-", dir=program.parent) as directory:
-        work = Path(directory)
+    with _own_directory(program.parent, "build") as work:
         (work / "spec.json").write_text(json.dumps(asdict(spec)))
         package = str(Path(circuitsim.__file__).parents[1])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with (work / "log.txt").open("w") as log:
             command = [sys.executable, "-m", __name__, str(work)]
-            process = subprocess.Popen(
-                command,
-                # Not the user's directory: Brian2 would read preferences there.
-                cwd=work,
-                env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            # Not in the user's directory: Brian2 would read preferences there.
+            environment = {**os.environ, "PYTHONPATH": path}
+            process = _start(command, cwd=work, env=environment, stdout=log, stderr=log)
             code = _wait(process)
         built = work / "program"
         if code != 0 or not (built / _MANIFEST).exists():
@@ -170,9 +163,7 @@ def _build(work: Path) -> None:
     built.network.run(built.duration, report=_REPORT, report_period=0.1 * brian2.second)
     brian2.device.build(directory=str(project), compile=False, run=False)
     _spare_system_calls(project / "network.cpp")
-    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    # Dependencies between sources matter to those who edit them.
-    subprocess.run(["make", f"-j{jobs}", "DEPS=", "main"], cwd=project, check=True)
+    _make(project)
 
     results = {}
     for name in built.results:
@@ -190,6 +181,34 @@ def _build(work: Path) -> None:
     shutil.copy2(project / "main", target / "main")
     manifest = {"results": results, "checksum": _checksum(target / "main"), "spec": asdict(spec)}
     (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _make(project: Path) -> None:
+    """Compile Brian2's sources, most of whose length is headers: once for all of them."""
+    (project / "headers.h").write_text(
+        "".join(
+            f"#include {header}\n"
+            for header in (
+                '"objects.h"',
+                '"brianlib/common_math.h"',
+                '"brianlib/stdint_compat.h"',
+                "<iostream>",
+                "<fstream>",
+                "<climits>",
+            )
+        )
+    )
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    make = ["make", f"-j{jobs}", "DEPS="]  # dependencies matter to those who edit sources
+    rules = (
+        "headers.h.gch: headers.h\n\t$(CXX) $(CXXFLAGS) -x c++-header $< -o $@\n"
+        # Declares arrays, reads and writes them: takes long to optimise, and gains nothing.
+        "objects.o: OPTIMISATIONS += -O0\n"
+    )
+    # Where the compiler makes no such file, it reads the headers themselves.
+    subprocess.run([*make, f"--eval={rules}", "headers.h.gch"], cwd=project, check=False)
+    with_headers = f"CXX={_compiler()} -include headers.h"
+    subprocess.run([*make, f"--eval={rules}", with_headers, "main"], cwd=project, check=True)
 
 
 def _spare_system_calls(source: Path) -> None:
@@ -214,15 +233,7 @@ def _spare_system_calls(source: Path) -> None:
 def _watch(command: list[str], directory: Path, report: Progress) -> None:
     """Run a program to its end, passing on the fractions that it prints."""
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        )
+        process = _start(command, cwd=directory, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -238,19 +249,36 @@ def _watch(command: list[str], directory: Path, report: Progress) -> None:
         raise RuntimeError(f"the compiled network failed with exit code {code}: {said[-500:]}")
 
 
+def kill_all() -> None:
+    """Kill the programs and compilers that this process has started, before it ends itself."""
+    for process in list(_running):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _start(command: list[str], **options: Any) -> subprocess.Popen[Any]:
+    """Start a process in a group of its own, so that all that it starts can be ended with it."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
+    _running.add(process)
+    return process
+
+
 def _wait(process: subprocess.Popen[Any]) -> int:
     """Wait for a process; if interrupted, end it with everything that it has started."""
     try:
-        return process.wait()
+        code = process.wait()
     except BaseException:
         _kill(process)
         raise
+    _running.discard(process)
+    return code
 
 
 def _kill(process: subprocess.Popen[Any]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    _running.discard(process)
 
 
 def _key(spec: NetworkSpec) -> str:
@@ -310,18 +338,17 @@ def _temporary_home() -> Path:
 
 
 @contextmanager
-def _run_directory() -> Iterator[Path]:
-    """Make a directory for one run; those of processes that were killed are removed on the way."""
-    home = _temporary_home()
+def _own_directory(home: Path, purpose: str) -> Iterator[Path]:
+    """Make a directory for a while; those of processes that were killed are removed on the way."""
     home.mkdir(mode=0o700, exist_ok=True)
-    for leftover in home.glob("run-*-*"):
+    for leftover in home.glob(f"{purpose}-*-*"):
         with suppress(ValueError, PermissionError):
             pid = int(leftover.name.split("-")[1])
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:
                 shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"run-{os.getpid()}-", dir=home) as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{purpose}-{os.getpid()}-", dir=home) as directory:
         yield Path(directory)
 
 

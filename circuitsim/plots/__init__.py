@@ -1,7 +1,8 @@
 """Figures, drawn without touching the state of matplotlib.pyplot."""
 
 from circuitsim.plots.benchmarks import timings
+from circuitsim.plots.companions import endpoint, rates
 from circuitsim.plots.convergence import figure4, sweep
 from circuitsim.plots.style import save
 
-__all__ = ["figure4", "save", "sweep", "timings"]
+__all__ = ["endpoint", "figure4", "rates", "save", "sweep", "timings"]

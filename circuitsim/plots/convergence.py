@@ -13,9 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from circuitsim.plots.style import COLOURS, COLUMN, TEXT_WIDTH, note, panel_letter, paper
+from circuitsim.plots.style import COLOURS, COLUMN, TEXT_WIDTH, THIN, note, panel_letter, paper
 
-_THIN = 0.9  # points: lines that are not data
 _DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
@@ -151,7 +150,7 @@ def limit(axis: Axes, inverse_snr: xr.DataArray, colour: str, dash: str) -> None
     if np.isfinite(value):
         # Dots on top, so that they show where lines of both kinds coincide.
         above = 2.1 if dash == ":" else 2.0
-        axis.axhline(value, color=colour, linestyle=dash, linewidth=_THIN, zorder=above)
+        axis.axhline(value, color=colour, linestyle=dash, linewidth=THIN, zorder=above)
 
 
 def _has_circuit(dataset: xr.Dataset) -> bool:
@@ -172,7 +171,7 @@ def _legend(labels: Sequence[str], own_end_point: str) -> list[Line2D]:
     if own_end_point:
         limits.append(("-.", own_end_point))
     for dash, label in limits:
-        line = Line2D([], [], color="0.3", linestyle=dash, linewidth=_THIN + 0.2, label=label)
+        line = Line2D([], [], color="0.3", linestyle=dash, linewidth=THIN + 0.2, label=label)
         handles.append(line)
     return handles
 

@@ -17,6 +17,7 @@ from circuitsim.files import atomic_write
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLUMN, TEXT_WIDTH = 3.4, 7.0  # inches: one column of a paper, and both
 DPI = 200
+THIN = 0.9  # points: lines that are not data
 
 _PAPER = {
     "figure.constrained_layout.use": True,

@@ -18,33 +18,25 @@ and with its `Study` in the attributes. In the file each panel is a group of its
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import brian2
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-import circuitsim
-from circuitsim.files import atomic_write
-from circuitsim.studies import results
-from circuitsim.studies.local import LocalPool, ThreadedPool
+from circuitsim.engines.batch import Progress
+from circuitsim.studies import figures, results
+from circuitsim.studies.local import run_all
 from circuitsim.studies.study import Cell, CellResult, Study, run_cells
-from circuitsim.validation import ParameterError, one_of
+from circuitsim.validation import one_of
 
-FORMAT = "circuitsim figure 4"
-FORMAT_VERSION = 1
+FIGURE = "figure4"
 STORED = 201  # points of a curve that are kept: as many as a figure of this size can show
 
-_POLL = 0.1  # seconds between looks at what runs
-_LARGEST_FILE = 1e9  # bytes of numbers
 _DIMENSIONS = ("k", "gamma", "trial")
 _VARIABLES = {
     "inverse_snr_w": (*_DIMENSIONS, "presentation"),
@@ -54,7 +46,7 @@ _VARIABLES = {
     "best_presentation": _DIMENSIONS,
     "final_snr_w": _DIMENSIONS,
 }
-_ATTRIBUTES = results.ATTRIBUTES | {
+_NAMES = results.ATTRIBUTES | {
     "best_inverse_snr_w": ("lowest inverse SNR of the weights after any presentation", "1"),
     "best_presentation": ("presentations until the lowest inverse SNR of the weights", "1"),
     "final_snr_w": ("signal-to-noise ratio of the weights (Eq. 6) at the end", "1"),
@@ -83,8 +75,6 @@ PROTOCOLS = {
     "b": Protocol("circuit", 10_000, "the circuit (Eqs. 7-9), an update at every step of 1 ms"),
 }
 
-Panels = dict[str, xr.Dataset]
-
 
 def studies(
     panels: Sequence[str] = ("a", "b"),
@@ -108,26 +98,22 @@ def studies(
     Raises
     ------
     ParameterError
-        If a value is out of its range, or a panel does not exist or is asked for twice.
+        If a value is out of its range, or there is no such panel.
     """
     made: dict[str, Study] = {}
     for name in panels:
         protocol = PROTOCOLS[one_of("panel", name, PROTOCOLS)]
-        if name in made:
-            raise ParameterError("panel", "must not be given twice", name)
         length = protocol.presentations if presentations is None else presentations
         study = Study(rule=protocol.rule, presentations=length, **options)
         made[name] = study if study.per_presentation else replace(study, alpha=(alpha,))
-    if not made:
-        raise ParameterError("panel", "needs at least one value", panels)
-    return dict(sorted(made.items()))
+    return made
 
 
 def compute(
     studies: Mapping[str, Study],
     jobs: int = 1,
     advanced: Callable[[float], None] | None = None,
-) -> Panels:
+) -> figures.Groups:
     """Run all circuits of some panels.
 
     Every circuit has the weights, inputs and numbers that it has in a sweep with the same seed.
@@ -155,46 +141,26 @@ def compute(
     """
     work = [(name, job) for name, study in studies.items() for job in study.jobs(study.cells)]
     cost = [studies[name].presentations * len(job) * job[0].k ** 4 for name, job in work]
+    with figures.pool(list(studies.values()), jobs) as pool:
+        tasks = [(_run_job, studies[name], job) for name, job in work]
+        batches = run_all(pool, tasks, cost, advanced)
     finished: dict[str, dict[Cell, CellResult]] = {name: {} for name in studies}
-    with _pool(studies, jobs) as pool:
-        running = {}
-        # The longest first, so that all cores are busy until the end.
-        for number in sorted(range(len(work)), key=lambda number: -cost[number]):
-            name, job = work[number]
-            running[pool.submit_watched(number, run_cells, studies[name], job)] = number
-        while running:
-            done, _ = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED)
-            for future in done:
-                name, job = work[running.pop(future)]
-                try:
-                    finished[name].update(zip(job, future.result(), strict=True))
-                except FloatingPointError as error:
-                    raise FloatingPointError(f"k = {job[0].k}: {error}") from error
-            if advanced is not None:
-                parts = pool.fractions()
-                left = sum(cost[n] * (1 - parts.get(n, 0.0)) for n in running.values())
-                advanced(1 - left / sum(cost))
+    for (name, job), batch in zip(work, batches, strict=True):
+        finished[name].update(zip(job, batch, strict=True))
     return {name: _panel(name, study, finished[name]) for name, study in studies.items()}
 
 
-def _pool(studies: Mapping[str, Study], jobs: int) -> LocalPool | ThreadedPool:
-    if any(study.engine != "propagator" for study in studies.values()):
-        return LocalPool(jobs)
-    # Compile here, where an interrupt is met at once.
-    for study in studies.values():
-        run_cells(replace(study, presentations=1), study.cells[:1])
-    return ThreadedPool(jobs)
-
-
-def stored_presentations(last: int) -> NDArray[np.int64]:
-    """After how many presentations a curve's values are kept, evenly from 0 to the last."""
-    return np.unique(np.linspace(0, last, STORED).round()).astype(np.int64)
+def _run_job(study: Study, job: Sequence[Cell], progress: Progress) -> list[CellResult]:
+    try:
+        return run_cells(study, job, progress)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"k = {job[0].k}: {error}") from None
 
 
 def _panel(name: str, study: Study, finished: Mapping[Cell, CellResult]) -> xr.Dataset:
-    kept = stored_presentations(study.presentations)
-    axes = {"k": study.k, "gamma": study.gamma, "trial": tuple(range(study.trials))}
-    shape = tuple(len(axis) for axis in axes.values())
+    axes = _axes(study)
+    kept = axes["presentation"]
+    shape = tuple(len(axes[name]) for name in _DIMENSIONS)
     numbers: dict[str, NDArray[Any]] = {
         variable: np.empty((*shape, len(kept)) if "presentation" in dims else shape)
         for variable, dims in _VARIABLES.items()
@@ -211,90 +177,35 @@ def _panel(name: str, study: Study, finished: Mapping[Cell, CellResult]) -> xr.D
         numbers["final_snr_w"][place] = result.curves["snr_w"][-1]
         for limit in ("theory_inverse_snr_w", "fixed_point_inverse_snr_w"):
             numbers[limit][place] = result.limits[limit]
-    dataset = xr.Dataset(
-        {variable: (dims, numbers[variable]) for variable, dims in _VARIABLES.items()},
-        {**{axis: list(values) for axis, values in axes.items()}, "presentation": kept},
-    )
-    for variable in dataset.variables:
-        long_name, units = _ATTRIBUTES[str(variable)]
-        dataset[variable].attrs = {"long_name": long_name, "units": units}
-    dataset.attrs = {
-        "title": f"Figure 4{name.upper()}: {PROTOCOLS[name].summary}",
-        "rule": study.rule,
-        "study": json.dumps(asdict(study)),
-    }
+    variables = {variable: (dims, numbers[variable]) for variable, dims in _VARIABLES.items()}
+    title = f"Figure 4{name.upper()}: {PROTOCOLS[name].summary}"
+    panel = figures.labelled(xr.Dataset(variables, axes), _NAMES, study, title)
     if not study.per_presentation:
-        dataset.attrs["alpha"] = study.alpha[0]
-    return dataset
+        panel.attrs["alpha"] = study.alpha[0]
+    return panel
 
 
-def study_of(panel: xr.Dataset) -> Study:
-    """Return the study that a panel is made of."""
-    return results.parse_study(panel.attrs.get("study"), Path(panel.encoding.get("source", "")))
+def _axes(study: Study) -> dict[str, NDArray[Any]]:
+    return {
+        "k": np.array(study.k),
+        "gamma": np.array(study.gamma),
+        "trial": np.arange(study.trials),
+        "presentation": figures.evenly_spaced(study.presentations, STORED),
+    }
 
 
-def save(panels: Mapping[str, xr.Dataset], path: Path, command_line: str) -> None:
-    """Write panels to a netCDF-4 file, whole or not at all.
-
-    The same panels give the same bytes, with the same versions of what is used.
-
-    Parameters
-    ----------
-    panels : mapping
-        From names to Datasets, as `compute` returns them.
-    path : Path
-        Replaced if it is there.
-    command_line : str
-        What made them.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
-    root = xr.Dataset(
-        attrs={
-            "title": "Figure 4: convergence of the weights' signal-to-noise ratio",
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "panels": " ".join(panels),
-            "command_line": command_line,
-            "citation": results.CITATION,
-            "circuitsim_version": circuitsim.__version__,
-            "brian2_version": brian2.__version__,
-            "numpy_version": np.__version__,
-            "python_version": platform.python_version(),
-        }
-    )
-    with atomic_write(path) as temporary:
-        temporary.unlink()  # the library wants to make its file itself
-        root.to_netcdf(temporary, mode="w", engine="h5netcdf", format="NETCDF4")
-        for name, panel in panels.items():
-            compressed = {str(v): {"zlib": True, "shuffle": True} for v in panel.data_vars}
-            panel.to_netcdf(
-                temporary,
-                mode="a",
-                group=name,
-                engine="h5netcdf",
-                format="NETCDF4",
-                encoding=compressed,
-            )
-
-
-def load(path: Path) -> tuple[Panels, str]:
-    """Read the file of a figure.
+def load(path: Path) -> figures.Data:
+    """Read the data of Figure 4.
 
     Parameters
     ----------
     path : Path
-        That `save` wrote.
+        File that ``python -m circuitsim.figure4`` wrote.
 
     Returns
     -------
-    panels : dict
-        From names to Datasets, as `compute` returns them.
-    command_line : str
-        What made them.
+    Data
+        The panels are its groups.
 
     Raises
     ------
@@ -303,52 +214,20 @@ def load(path: Path) -> tuple[Panels, str]:
     FileNotFoundError
         If there is no file.
     """
-    what = "the data of Figure 4"
-    root = results.read(path, None, what, _LARGEST_FILE).attrs
-    if root.get("format") != FORMAT:
-        raise ParameterError("file", f"must be {what}, written by circuitsim.figure4", str(path))
-    if root.get("format_version") != FORMAT_VERSION:
-        version = root.get("format_version")
-        raise ParameterError(
-            "file", f"is of format version {version}, not {FORMAT_VERSION}", str(path)
-        )
-    panels = {}
-    for name in str(root.get("panels", "")).split():
-        panel = results.read(path, one_of("file", name, PROTOCOLS), what, _LARGEST_FILE)
-        _check(panel, results.parse_study(panel.attrs.get("study"), path), path)
-        panels[name] = panel
-    if not panels:
-        raise ParameterError("file", "has no panels", str(path))
-    return panels, str(root.get("command_line", "unknown"))
+    data = figures.load(path, {FIGURE: tuple(PROTOCOLS)})
+    for panel in data.groups.values():
+        study = figures.study_of(panel)
+        figures.check(panel, _VARIABLES, _axes(study), path)
+    return data
 
 
-def _check(panel: xr.Dataset, study: Study, path: Path) -> None:
-    """Refuse numbers that are not those of the study they claim to be of."""
-    axes = {
-        "k": np.array(study.k),
-        "gamma": np.array(study.gamma),
-        "trial": np.arange(study.trials) if study.trials < _LARGEST_FILE else np.empty(0),
-        "presentation": stored_presentations(study.presentations),
-    }
-    sound = (
-        set(panel.data_vars) == set(_VARIABLES)
-        and all(panel[name].dims == dims for name, dims in _VARIABLES.items())
-        and set(panel.coords) == set(axes)
-        and all(np.array_equal(panel[name], axis) for name, axis in axes.items())
-        and all(panel[name].dtype.kind in "if" for name in _VARIABLES)
-        and all(not np.isnan(panel[name]).any() for name in _VARIABLES)
-    )
-    if not sound:
-        raise ParameterError("file", "has not the numbers that it says it has", str(path))
-
-
-def table(panels: Mapping[str, xr.Dataset]) -> str:
+def table(data: figures.Data) -> str:
     """Compare every curve with theory, in lines of at most 79 columns.
 
     Parameters
     ----------
-    panels : mapping
-        From names to Datasets.
+    data : Data
+        As `load` returns it.
 
     Returns
     -------
@@ -359,8 +238,8 @@ def table(panels: Mapping[str, xr.Dataset]) -> str:
         best value of each trial (the mean) with the presentations until then (the median).
     """
     lines = ["log10 of the inverse SNR of the weights, mean over trials"]
-    for name, panel in panels.items():
-        study = study_of(panel)
+    for name, panel in data.groups.items():
+        study = figures.study_of(panel)
         own = not study.per_presentation
         lines += [
             "",
@@ -395,17 +274,16 @@ def _line(point: xr.Dataset, k: int, gamma: float, own: bool) -> str:
     )
 
 
-def caption(panels: Mapping[str, xr.Dataset], command_line: str) -> str:
+def caption(data: figures.Data) -> str:
     """Describe the figure, its settings and what differs from the paper, as Markdown.
 
     Parameters
     ----------
-    panels : mapping
-        From names to Datasets.
-    command_line : str
-        What made them.
+    data : Data
+        As `load` returns it.
     """
-    made = {name: study_of(panel) for name, panel in panels.items()}
+    panels = data.groups
+    made = {name: figures.study_of(panel) for name, panel in panels.items()}
     study = next(iter(made.values()))
     letters = " and ".join(name.upper() for name in panels)
     several = f"{study.trials} trials" if study.trials > 1 else "one trial"
@@ -420,7 +298,7 @@ def caption(panels: Mapping[str, xr.Dataset], command_line: str) -> str:
         "",
         *(f"- **{name.upper()}** {_settings(name, s)}" for name, s in made.items()),
         "",
-        f"After {results.CITATION}, Figure 4. Made by `{command_line}`.",
+        f"After {results.CITATION}, Figure 4. Made by `{data.command_line}`.",
         "",
         "## Settings",
         "",
@@ -447,7 +325,7 @@ def caption(panels: Mapping[str, xr.Dataset], command_line: str) -> str:
         "## Check",
         "",
         "```",
-        table(panels),
+        table(data),
         "```",
         "",
     ]

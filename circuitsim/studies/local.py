@@ -7,17 +7,18 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import (
+    FIRST_COMPLETED,
     BrokenExecutor,
     CancelledError,
     Executor,
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
+    wait,
 )
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +26,14 @@ from typing import Any
 
 import threadpoolctl
 
+from circuitsim.engines import standalone
+
+_POLL = 0.1  # seconds between looks at what runs
 _CGROUPS = Path("/sys/fs/cgroup")
 _GRACE = 1.0  # seconds that a worker gets to end what it has started
 
-# In a worker: where it says how far it is, and whether it runs a job.
+# In a worker: where it says how far it is.
 _messages: Any = None
-_working = False
 
 
 def available_cores() -> int:
@@ -208,8 +211,46 @@ class ThreadedPool(Executor):
         self._limits.restore_original_limits()
 
 
+def run_all(
+    pool: LocalPool | ThreadedPool,
+    tasks: Sequence[tuple[Any, ...]],
+    cost: Sequence[float],
+    advanced: Callable[[float], None] | None = None,
+) -> list[Any]:
+    """Run functions whose last argument is a callable for their progress.
+
+    Parameters
+    ----------
+    pool : LocalPool or ThreadedPool
+        Where.
+    tasks : sequence of tuple
+        A function and its arguments but the last.
+    cost : sequence of float
+        How long each task takes, in any unit: the longest start first, so that all of the pool is
+        busy until the end.
+    advanced : callable, optional
+        Called now and then with the share of the work that is done.
+
+    Returns
+    -------
+    list
+        What the functions returned. If one raises an exception, that is raised.
+    """
+    order = sorted(range(len(tasks)), key=lambda number: -cost[number])
+    running = {pool.submit_watched(number, *tasks[number]): number for number in order}
+    returned = dict.fromkeys(range(len(tasks)))
+    while running:
+        done, _ = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED)
+        for future in done:
+            returned[running.pop(future)] = future.result()
+        if advanced is not None:
+            parts = pool.fractions()
+            left = sum(cost[number] * (1 - parts.get(number, 0.0)) for number in running.values())
+            advanced(1 - left / sum(cost))
+    return list(returned.values())
+
+
 def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
-    global _working
     last = 0.0
 
     def progress(fraction: float) -> None:
@@ -219,13 +260,7 @@ def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
             last = now
             _messages.put((number, fraction))
 
-    _working = True
-    try:
-        return fn(*args, progress)
-    except SystemExit:  # the pool would catch it and go on
-        os._exit(1)
-    finally:
-        _working = False
+    return fn(*args, progress)
 
 
 def _initialize(messages: Any) -> None:
@@ -243,10 +278,9 @@ def _initialize(messages: Any) -> None:
 
 
 def _terminate(_signal: int, _frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if not _working:
-        os._exit(1)
-    sys.exit(1)  # an exception, so that the job cleans up
+    # Not by an exception: one that is raised in a callback of Python's own is lost.
+    standalone.kill_all()
+    os._exit(1)
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from circuitsim.engines import registry
+from circuitsim.rules import RULES
 from circuitsim.studies.store import Store
 from circuitsim.studies.study import CELLS_PER_JOB, Cell, Study, run_cells
 
@@ -60,7 +61,35 @@ def estimate(study: Study, jobs: int, directory: Path) -> str:
         lines.append(f"estimate    {_spoken(once + run)}, from a pilot")
         if once > 1:
             lines[-1] += f" ({_spoken(once)} of it to compile what is not compiled yet)"
+        lines += faster_way(study, missing, jobs, once + run)
     return "\n".join(lines)
+
+
+def faster_way(study: Study, cells: list[Cell], jobs: int, seconds: float) -> list[str]:
+    """Say how long the propagator would take for cells that keep Brian2 busy for over a minute.
+
+    Parameters
+    ----------
+    study : Study
+        What the cells belong to.
+    cells : list of Cell
+        What is run.
+    jobs : int
+        Processes used.
+    seconds : float
+        What it takes with the study's own engine.
+
+    Returns
+    -------
+    list of str
+        One line, or none.
+    """
+    if study.engine == "propagator" or seconds <= 60 or RULES[study.rule].linear is None:
+        return []
+    once, run = _seconds(replace(study, engine="propagator", codegen="auto"), cells, jobs)
+    return [
+        f"--engine propagator gives the same numbers, to rounding, in about {_spoken(once + run)}"
+    ]
 
 
 def _seconds(study: Study, cells: list[Cell], jobs: int) -> tuple[float, float]:
