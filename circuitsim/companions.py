@@ -95,7 +95,7 @@ def parser() -> cli.Parser:
         type=int,
         default=None,
         metavar="J",
-        help="threads to use; None: the cores available",
+        help="threads to use (one without numba); None: the cores available",
     )
     drawing.add_options(how, "rates.* and endpoint.*")
     return p
@@ -129,17 +129,18 @@ def _body(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> list[figures.Data]:
     from circuitsim.engines import registry
     from circuitsim.studies import companions, figures
+    from circuitsim.validation import integer
 
     names = drawing.chosen("figure", options.figure, tuple(companions.FIGURES))
-    shared = ("k", "gamma", "alpha", "neurons", "trials", "presentations", "seed", "codegen")
-    studies = {
-        name: companions.study(name, **{option: getattr(options, option) for option in shared})
-        for name in names
-    }
+    shared = ("k", "gamma", "alpha", "neurons", "trials", "presentations", "seed")
+    given = {option: getattr(options, option) for option in shared}
+    # What cannot work is said before anything starts.
+    given["codegen"] = registry.get("propagator", options.codegen).codegen
+    studies = {name: companions.study(name, **given) for name in names}
     jobs = cli.jobs(options.jobs)
     for study in studies.values():
         cli.check_memory(study)
-    registry.get("propagator", options.codegen)  # says what cannot work before it is started
+    integer("long", options.long, minimum=2)
     made = []
     for name, study in studies.items():
         with drawing.running() as advanced:

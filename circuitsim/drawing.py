@@ -113,7 +113,9 @@ def chosen(option: str, wanted: Sequence[str] | None, available: Sequence[str]) 
 
 @contextmanager
 def running() -> Iterator[Callable[[float], None]]:
-    """Show on a terminal how far a run is; weights that diverge are the user's mistake."""
+    """Show on a terminal how far a run is, and say what ended it in one message."""
+    from concurrent.futures import BrokenExecutor
+
     from circuitsim.progress import line
 
     try:
@@ -121,11 +123,11 @@ def running() -> Iterator[Callable[[float], None]]:
             yield advanced
     except FloatingPointError as error:
         raise cli.UsageError(str(error)) from None
+    except BrokenExecutor:
+        raise OSError("a process was ended from outside, perhaps for want of memory") from None
 
 
-def write(
-    stem: Path, figure: Figure, caption: str, table: str, data: Data | None = None
-) -> list[Path]:
+def write(stem: Path, figure: Figure, caption: str, table: str, data: Data | None = None) -> None:
     """Write a figure, its caption and its data, and print how it compares with theory.
 
     Parameters
@@ -154,5 +156,4 @@ def write(
     written.append(stem.with_suffix(".md"))
     write_text(written[-1], caption)
     print(table)
-    print("\nwritten:", *written, end="\n\n")
-    return written
+    print(f"\nwritten: {stem}{{{','.join(path.suffix for path in written)}}}\n")

@@ -102,7 +102,7 @@ def parser() -> cli.Parser:
         type=int,
         default=None,
         metavar="J",
-        help="threads to use (processes for brian2); None: the cores available",
+        help="threads to use (processes for brian2; one without numba); None: the cores available",
     )
     drawing.add_options(how, "figure4.* (figure4a.* or figure4b.* for one panel)")
     return p
@@ -136,15 +136,17 @@ def _run(options: argparse.Namespace) -> figures.Data:
     from circuitsim.engines import registry
     from circuitsim.studies import figure4, figures
 
-    names = ("k", "gamma", "alpha", "neurons", "trials", "presentations", "seed")
+    names = ("k", "gamma", "alpha", "neurons", "trials", "presentations", "seed", "engine")
+    # What cannot work is said before anything starts; and the caption says what "auto" meant.
+    codegen = registry.get(options.engine, options.codegen).codegen
     studies = figure4.studies(
         drawing.chosen("panel", options.panel, tuple(figure4.PROTOCOLS)),
-        **{name: getattr(options, name) for name in (*names, "engine", "codegen")},
+        codegen=codegen,
+        **{name: getattr(options, name) for name in names},
     )
     jobs = cli.jobs(options.jobs)
     for study in studies.values():
         cli.check_memory(study)
-    registry.get(options.engine, options.codegen)  # says what cannot work before it is started
     with drawing.running() as advanced:
         panels = figure4.compute(studies, jobs, advanced)
     return figures.Data(figure4.FIGURE, panels, options.command_line)

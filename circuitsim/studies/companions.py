@@ -195,13 +195,12 @@ def endpoint(
     study : Study
         As `study` gives it.
     long : int
-        Presentations of the long runs.
+        Presentations of the long runs; >= 2.
     jobs : int
-        Threads to use.
+        Threads or processes to use.
     advanced : callable, optional
         Called now and then with the share of the work that is done.
     """
-    integer("long", long, minimum=2)
     plasticity = study.plasticity(study.gamma[0])
     tasks, costs = [], []
     for rule in RULES:

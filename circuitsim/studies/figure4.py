@@ -123,7 +123,7 @@ def compute(
     studies : mapping
         From the panels' names to their studies.
     jobs : int
-        Threads to use, or processes for an engine that is not made of compiled loops.
+        Threads or processes to use.
     advanced : callable, optional
         Called now and then with the share of the work that is done.
 
@@ -253,7 +253,11 @@ def table(data: figures.Data) -> str:
         ]
         for k, gamma in product(study.k, study.gamma):
             lines.append(_line(panel.sel(k=k, gamma=gamma), k, gamma, own))
-    lines += ["", "Eq. 5: the theoretical minimum" + "; own end: the circuit's own end point" * own]
+    lines += [
+        "",
+        "Eq. 5: the theoretical minimum" + "; own end: the circuit's own end point" * own,
+        "best: the lowest, mean over trials; after: presentations until then, median",
+    ]
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import circuitsim
+from circuitsim.engines import registry
 from circuitsim.files import atomic_write
 from circuitsim.studies import results
 from circuitsim.studies.local import LocalPool, ThreadedPool
@@ -48,13 +49,18 @@ class Data:
 
 
 def pool(studies: Sequence[Study], jobs: int) -> LocalPool | ThreadedPool:
-    """Return where to run studies: threads if their engine's loops leave Python, else processes."""
+    """Return where to run studies: threads for the propagator, which start at once, or processes.
+
+    Without compiled loops there is one thread: small NumPy operations of several would wait for
+    each other most of the time.
+    """
     if any(study.engine != "propagator" for study in studies):
         return LocalPool(jobs)
     # Compile here, where an interrupt is met at once.
     for study in studies:
         run_cells(replace(study, presentations=1), study.cells[:1])
-    return ThreadedPool(jobs)
+    compiled = all(registry.get(s.engine, s.codegen).codegen == "numba" for s in studies)
+    return ThreadedPool(jobs if compiled else 1)
 
 
 def evenly_spaced(last: int, points: int) -> NDArray[np.int64]:
