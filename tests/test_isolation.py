@@ -67,7 +67,9 @@ def test_a_users_standalone_device_is_not_disturbed(tmp_path):
         "device.build(compile=False, run=False)\n"
         "print('fine')\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip().endswith("fine"), done.stderr
 
 

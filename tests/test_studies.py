@@ -482,11 +482,13 @@ def test_on_a_dask_cluster_with_a_worker_that_is_killed(hard, tmp_path):
         assert process.returncode == 0, said
         assert "Traceback" not in said
         assert_same_data(output, hard)
-        # By its address, and without a scheduler half way.
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed(tmp_path):
+    """Nothing is lost, and no circuit is blamed."""
+    with Cluster(tmp_path) as cluster:
         address = json.loads(cluster.file.read_text())["address"]
-        done = run(*HARD, "--seed", 5, "--trials", 1, "--output", tmp_path / "b.nc", "--scheduler",
-                   address)  # fmt: skip
-        assert done.returncode == 0, done.stderr
         process = subprocess.Popen(
             command(*HARD, "--trials", 400, "--output", tmp_path / "c.nc", "--scheduler", address),
             stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -494,10 +496,10 @@ def test_on_a_dask_cluster_with_a_worker_that_is_killed(hard, tmp_path):
         wait_for(lambda: list(tmp_path.glob("c.cells/*/*.npz")), step=0.01)
         cluster.processes[0].kill()
         _, said = process.communicate(timeout=120)
-        assert process.returncode == 1, said
-        assert "Traceback" not in said
-        assert "finished circuits are kept in" in said
-        assert not (tmp_path / "c.cells" / "failed").exists()
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    assert "finished circuits are kept in" in said
+    assert not (tmp_path / "c.cells" / "failed").exists()
 
 
 def test_a_scheduler_that_cannot_be_reached(tmp_path, capsys, monkeypatch):

@@ -271,9 +271,9 @@ def table(data: figures.Data) -> str:
             f"   after {study.presentations:,} presentations, {study.trials} trial"
             + "s" * (study.trials > 1)
             + ("" if study.per_presentation else f", alpha = {study.alpha[0]:g}"),
-            f"{'k':>2} {'gamma':>6} {'last':>14}"
+            f"{'k':>2} {'gamma':>5} {'last':>13}"
             + "".join(f" {title:>8} above" for title in _limits_shown(study).values())
-            + f" {'best':>6} {'after':>5}",
+            + f" {'best':>5} {'after':>5}",
         ]
         for k, gamma in product(study.k, study.gamma):
             lines.append(_line(panel.sel(k=k, gamma=gamma), study, k, gamma))
@@ -300,11 +300,11 @@ def _line(point: xr.Dataset, study: Study, k: int, gamma: float) -> str:
     last = logs["inverse_snr_w"][:, -1]
     mean = float(last.mean())
     spread = f" +- {last.std(ddof=1):.2f}" if len(last) > 1 else ""
-    line = f"{k:>2} {gamma:>6g} {f'{mean:.2f}{spread}':>14}"
+    line = f"{k:>2} {gamma:>5g} {f'{mean:.2f}{spread}':>13}"
     for limit in _limits_shown(study):
         end = float(logs[f"{limit}_inverse_snr_w"].mean())
         line += f" {end:>8.2f} {mean - end:>5.2f}"
-    line += f" {logs['best_inverse_snr_w'].mean():>6.2f}"
+    line += f" {logs['best_inverse_snr_w'].mean():>5.2f}"
     return line + f" {np.median(point['best_presentation']):>5.0f}"
 
 
