@@ -115,8 +115,8 @@ def per_step(name: str, problem: Problem) -> float:
     *_, short, long = ENGINES[name]
     run(name, problem, short)  # compile
     run(name, problem, long)
-    took = [seconds(run, name, problem, n) for n in (short, long) for _ in range(3)]
-    return (min(took[3:]) - min(took[:3])) / ((long - short) * work)
+    took = [seconds(run, name, problem, n) for n in (short, long) for _ in range(2)]
+    return (min(took[2:]) - min(took[:2])) / ((long - short) * work)
 
 
 def check(engines: list[str]) -> None:
@@ -215,6 +215,8 @@ def main() -> None:
         check(engines)
         agreement = agreement_table(engines)
         print(agreement, end="\n\n")
+        if options.write:
+            write("agreement.md", agreement)
         found = timings(engines)
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, {_processor()}"
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
@@ -223,11 +225,14 @@ def main() -> None:
     table += timing_table(found)
     print(table)
     if options.write:
-        how = "Made by `python benchmarks/engines.py --write`.\n\n"
-        for name, text in (("agreement.md", agreement), ("engines.md", table)):
-            with atomic_write(FIGURES / name) as path:
-                path.write_text(how + text + "\n")
+        write("engines.md", table)
         plots.save(plots.timings(found), FIGURES / "engines.png")
+
+
+def write(name: str, text: str) -> None:
+    """Keep a table under figures/."""
+    with atomic_write(FIGURES / name) as path:
+        path.write_text(f"Made by `python benchmarks/engines.py --write`.\n\n{text}\n")
 
 
 def _processor() -> str:
