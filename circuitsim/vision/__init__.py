@@ -1,0 +1,1 @@
+"""Images, locally connected layers and networks of them, trained awake and shared asleep."""

@@ -1,0 +1,58 @@
+"""Where the receptive fields of a layer lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circuitsim.validation import ParameterError, integer
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Receptive fields of a convolutional or locally connected layer.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Rows and columns of the layer's input, without padding.
+    kernel : int
+        Rows, and columns, of a receptive field.
+    stride : int
+        Rows, and columns, from one receptive field to the next.
+    padding : int
+        Rows, and columns, of zeros added on every side of the input.
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of range, or no receptive field fits.
+    """
+
+    input_shape: tuple[int, int]
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        rows, columns = (integer("input_shape", n, minimum=1) for n in self.input_shape)
+        kernel = integer("kernel", self.kernel, minimum=1)
+        integer("stride", self.stride, minimum=1)
+        padding = integer("padding", self.padding, minimum=0)
+        if padding >= kernel:
+            raise ParameterError(
+                "padding",
+                f"must be smaller than the kernel ({kernel}), or fields lie wholly outside",
+                padding,
+            )
+        if min(rows, columns) + 2 * padding < kernel:
+            raise ParameterError(
+                "kernel", f"does not fit into {rows} x {columns} with padding {padding}", kernel
+            )
+
+    @property
+    def output_shape(self) -> tuple[int, int]:
+        """Rows and columns of the layer's output: one position for each receptive field."""
+        rows, columns = (
+            (size + 2 * self.padding - self.kernel) // self.stride + 1 for size in self.input_shape
+        )
+        return rows, columns
