@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +52,8 @@ def _train(options: argparse.Namespace) -> int:
     else:
         data = datasets.load(options.dataset, options.data, options.download)
         run = _described(options, data)
-    trainer = run.trainer(data)
+    with _sharing_options():
+        trainer = run.trainer(data)
     try:
         own_directory(directory)
     except OSError as error:
@@ -107,7 +110,7 @@ def _described(options: argparse.Namespace, data: Any) -> Run:
 def _sharing(options: argparse.Namespace) -> Sharing | None:
     from brian2 import ms
 
-    from circuitsim.validation import ParameterError, one_of
+    from circuitsim.validation import one_of
     from circuitsim.vision.sharing import METHODS, Sharing
 
     one_of("sharing", options.sharing, METHODS)
@@ -121,12 +124,21 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
         return None
     if "tau" in given:
         given["tau"] = given["tau"] * ms
-    try:
+    with _sharing_options():
         return Sharing(options.sharing, **{fields.get(n, n): v for n, v in given.items()})
+
+
+@contextmanager
+def _sharing_options() -> Iterator[None]:
+    """Name the option of sharing in an error, not that of training."""
+    from circuitsim.validation import ParameterError
+
+    try:
+        yield
     except ParameterError as error:
-        name = error.parameter.rsplit(".", 1)[-1]
-        options_of = {field: option for option, field in fields.items()}
-        raise ParameterError(options_of.get(name, name), error.rule, error.value) from None
+        if error.parameter != "Sharing.learning_rate":
+            raise
+        raise ParameterError("sharing_rate", error.rule, error.value) from None
 
 
 def _check_same(options: argparse.Namespace, run: Run) -> None:

@@ -18,7 +18,7 @@ from circuitsim.validation import ParameterError, dimensionless, in_range, integ
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import augmented, prepared
 from circuitsim.vision.datasets import ImageSet
-from circuitsim.vision.layers import Array, cross_entropy
+from circuitsim.vision.layers import Array, BatchNorm2D, cross_entropy
 from circuitsim.vision.networks import Network
 from circuitsim.vision.optimisers import SGD, AdamW, Optimiser, cosine_factor, step_factor
 from circuitsim.vision.sharing import Sharing, layer_snr_w
@@ -27,9 +27,10 @@ OPTIMISERS = {"adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("constant", "cosine", "step")
 SCORES = ("loss", "top1", "top5")
 HISTORY = "history.nc"
+MEASURED = 32  # batches over which the statistics of batch norm are averaged
 EVALUATED = 256  # images at a time; fixed, because rounding may depend on it
 # Keys of the random numbers' seeds beside the user's.
-_INITIAL, _SPLIT, _ORDER, _AUGMENTATION, _SLEEP = range(5)
+_INITIAL, _SPLIT, _ORDER, _AUGMENTATION, _SLEEP, _STATISTICS = range(6)
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class Trainer:
     Raises
     ------
     ParameterError
-        If there are fewer images than a batch has.
+        If there are fewer images than a batch has, or the network cannot sleep like that.
     """
 
     def __init__(
@@ -260,6 +261,11 @@ class Trainer:
                 f"there are only {len(data['train'].labels)} images to train on",
                 training.batch_size,
             )
+
+        if sharing is not None:
+            # A rate that is too high is found before anything starts.
+            for layer in network.lc_layers().values():
+                sharing.share(layer.weights, layer.geometry, self._sleep_seed(1))
 
     def run(
         self,
@@ -330,9 +336,8 @@ class Trainer:
         chosen = order[progress.batch * self.different : (progress.batch + 1) * self.different]
         chosen = np.repeat(chosen, training.repetitions)
         rng = _rng(training.seed, _AUGMENTATION, progress.epoch, progress.batch)
-        images = augmented(data.images[chosen], rng, training.crop_padding, training.flips)
         labels = data.labels[chosen]
-        logits = self.network.forward(prepared(images, self._mean, self._deviation), training=True)
+        logits = self.network.forward(self._crops(chosen, rng), training=True)
         loss, gradient = cross_entropy(logits, labels)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}")
@@ -346,15 +351,43 @@ class Trainer:
         if training.share_every and progress.batches % training.share_every == 0:
             self._sleep(progress.batches // training.share_every)
 
+    def _crops(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Array:
+        training, images = self.training, self._data["train"].images[chosen]
+        crops = augmented(images, rng, training.crop_padding, training.flips)
+        return prepared(crops, self._mean, self._deviation)
+
     def _sleep(self, number: int) -> None:
         assert self._sharing is not None
-        for n, layer in enumerate(self.network.lc_layers().values()):
-            seed = [self.training.seed, _SLEEP, number, n]
-            layer.weights = self._sharing.share(layer.weights, layer.geometry, seed)
+        for layer in self.network.lc_layers().values():
+            # One seed for all layers, so that those with equally many inputs share an operator.
+            layer.weights = self._sharing.share(
+                layer.weights, layer.geometry, self._sleep_seed(number)
+            )
+
+    def _sleep_seed(self, number: int) -> list[int]:
+        return [self.training.seed, _SLEEP, number]
+
+    def _measure_statistics(self) -> None:
+        """Average the statistics of batch norm over batches, with the weights as they are.
+
+        Running averages would be those of the weights before the last sleep.
+        """
+        norms = [la for la in self.network.layers.values() if isinstance(la, BatchNorm2D)]
+        momenta = [norm.momentum for norm in norms]
+        rng = _rng(self.training.seed, _STATISTICS, self.progress.epoch)
+        number, size = len(self._data["train"].labels), self.training.batch_size
+        for n in range(MEASURED):
+            for norm in norms:
+                norm.momentum = 1 / (n + 1)
+            chosen = rng.choice(number, min(size, number), replace=False)
+            self.network.forward(self._crops(chosen, rng), training=True)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     def _end_epoch(self, began: float) -> None:
         progress = self.progress
         row: dict[str, Any] = {"train": progress.means}
+        self._measure_statistics()
         for part, data in self._data.items():
             if part != "train":
                 row[part] = evaluate(self.network, data, self._mean, self._deviation)
