@@ -70,6 +70,7 @@ def run(
     """
     parsed = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
+    parsed.prog = parser.prog
     parsed.command_line = shlex.join([*parser.prog.split(), *given])
     kept: list[Callable[[], str]] = []
     parsed.kept = kept  # gives what to say of finished work, if the command is stopped

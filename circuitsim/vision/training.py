@@ -18,6 +18,7 @@ from circuitsim.validation import ParameterError, dimensionless, in_range, integ
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import augmented, prepared
 from circuitsim.vision.datasets import ImageSet
+from circuitsim.vision.evaluation import SCORES, evaluate, hits
 from circuitsim.vision.layers import Array, BatchNorm2D, cross_entropy
 from circuitsim.vision.networks import Network
 from circuitsim.vision.optimisers import SGD, AdamW, Optimiser, cosine_factor, step_factor
@@ -25,10 +26,8 @@ from circuitsim.vision.sharing import Sharing, layer_snr_w
 
 OPTIMISERS = {"adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("constant", "cosine", "step")
-SCORES = ("loss", "top1", "top5")
 HISTORY = "history.nc"
 MEASURED = 32  # batches over which the statistics of batch norm are averaged
-EVALUATED = 256  # images at a time; fixed, because rounding may depend on it
 # Keys of the random numbers' seeds beside the user's.
 _INITIAL, _SPLIT, _ORDER, _AUGMENTATION, _SLEEP, _STATISTICS = range(6)
 
@@ -161,27 +160,6 @@ class Progress:
     def means(self) -> list[float]:
         """Loss, top-1 and top-5 accuracy in the present epoch so far."""
         return [s / max(self.images, 1) for s in self.sums]
-
-
-def scores(logits: Array, labels: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether the label of each image is the likeliest class, and among the five likeliest."""
-    of_label = logits[np.arange(len(labels)), labels]
-    rank = (logits > of_label[:, None]).sum(axis=1)
-    return rank < 1, rank < 5
-
-
-def evaluate(
-    network: Network, data: ImageSet, mean: NDArray[Any], deviation: NDArray[Any]
-) -> list[float]:
-    """Loss, top-1 and top-5 accuracy on images."""
-    totals = np.zeros(len(SCORES))
-    for first in range(0, len(data.labels), EVALUATED):
-        labels = data.labels[first : first + EVALUATED]
-        x = prepared(data.images[first : first + EVALUATED], mean, deviation)
-        logits = network.forward(x)
-        loss, _ = cross_entropy(logits, labels)
-        totals += [loss * len(labels), *(s.sum() for s in scores(logits, labels))]
-    return list(map(float, totals / len(data.labels)))
 
 
 def initial_rng(seed: int) -> np.random.Generator:
@@ -343,7 +321,7 @@ class Trainer:
             raise self._diverged(f"the loss became {loss}")
         self.network.backward(gradient)
         self._optimiser.step(training.rate(progress.epoch + progress.batch / self.per_epoch))
-        found = [loss * len(labels), *(float(s.sum()) for s in scores(logits, labels))]
+        found = [loss * len(labels), *(float(s.sum()) for s in hits(logits, labels))]
         progress.sums = [a + b for a, b in zip(progress.sums, found, strict=True)]
         progress.images += len(labels)
         progress.batch += 1
