@@ -272,7 +272,7 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
         return None
     if options.share_every is None:
         raise cli.UsageError(
-            f"--sharing {options.sharing} needs --share-every, the batches from one sleep to the next"
+            f"--sharing {options.sharing} needs --share-every, the batches between sleeps"
         )
     if "tau" in given:
         given["tau"] = given["tau"] * ms
