@@ -72,7 +72,7 @@ def loaded(run: Path, threads: int | None) -> Any:
     from circuitsim.vision.estimator import load
 
     try:
-        return load(run, cli.jobs(threads))
+        return load(run, cli.jobs(threads, "threads"))
     except FileNotFoundError as error:
         raise cli.UsageError(str(error)) from None
 

@@ -186,7 +186,7 @@ def body(options: argparse.Namespace) -> int:
     from circuitsim.vision.training import Diverged
 
     directory: Path = options.output
-    threads = cli.jobs(options.threads)
+    threads = cli.jobs(options.threads, "threads")
     begun = (directory / checkpoints.DESCRIPTION).exists()
     if not options.resume and (directory / checkpoints.ARRAYS).exists():
         raise cli.UsageError(

@@ -111,14 +111,17 @@ def run(
         signal.signal(signal.SIGTERM, previous)
 
 
-def jobs(given: int | None) -> int:
-    """Return how many processes or threads to use: as many as given, or as there are cores."""
+def jobs(given: int | None, name: str = "jobs") -> int:
+    """Return how many processes or threads to use: as many as given, or as there are cores.
+
+    ``name`` is that of the option.
+    """
     from circuitsim.studies.local import available_cores
     from circuitsim.validation import integer
 
     if given is None:
         return available_cores()
-    return min(integer("jobs", given, minimum=1), 256)
+    return min(integer(name, given, minimum=1), 256)
 
 
 def check_memory(study: Study) -> None:

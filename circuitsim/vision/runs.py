@@ -185,7 +185,11 @@ class Run:
         """
         if checkpoints.read_progress(directory) is None:
             raise ParameterError("run", "has no checkpoint yet; let it train", str(directory))
-        network = Network(self.architecture)
+        try:
+            network = Network(self.architecture)
+        except (MemoryError, ValueError):  # of what a description asks for that lies
+            reason = ValueError("its network does not fit into this machine's memory")
+            raise checkpoints.damaged(directory / checkpoints.DESCRIPTION, reason) from None
         checkpoints.read_arrays(directory, network_arrays(network), others=["optimiser."])
         return network
 
