@@ -466,6 +466,33 @@ def test_descriptions_that_lie_are_refused(copy):
         load(copy)
 
 
+def test_progress_that_could_not_be_is_refused(copy, data):
+    with np.load(copy / "checkpoint.npz") as arrays:
+        whole = dict(arrays)
+    progress = json.loads(bytes(whole["progress"]))
+    row = progress["history"][0]
+    for changes in (
+        {"epoch": -1},
+        {"epoch": "1"},
+        {"epoch": 2},
+        {"batches": 1},
+        {"batch": 10**9},
+        {"finished": False},
+        {"sums": [1.0]},
+        {"sums": [1.0, "a", 2.0]},
+        {"seconds": None},
+        {"history": [row]},
+        {"history": [row, row, {"train": [1, 2]}]},
+        {"history": [row, row, 5]},
+        {"history": 5},
+        {"command": "rm"},
+    ):
+        text = json.dumps(progress | changes).encode()
+        np.savez(copy / "checkpoint.npz", **whole | {"progress": np.frombuffer(text, np.uint8)})
+        with pytest.raises(cs.ParameterError, match="checkpoint.npz cannot be read"):
+            Run.read(copy).trainer(data).resume(copy)
+
+
 def test_checkpoints_with_other_content_are_refused(copy):
     path = copy / "checkpoint.npz"
     with np.load(path) as arrays:

@@ -156,6 +156,21 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
 
+    def check(self, epochs: int, per_epoch: int) -> None:
+        """Raise an error, of any kind that reading data raises, unless this could be."""
+        for name in ("epoch", "batch", "batches", "images"):
+            integer(name, getattr(self, name), minimum=0)
+        done = self.epoch * per_epoch + self.batch
+        if self.epoch > epochs or self.batch > per_epoch or self.batches != done:
+            raise ValueError("its numbers of epochs and batches contradict each other")
+        if self.finished != (self.epoch == epochs) or len(self.history) != self.epoch:
+            raise ValueError("its history has another length")
+        if len(self.sums) != len(SCORES):
+            raise ValueError("it has other sums than expected")
+        for number in (*self.sums, self.seconds):
+            dimensionless("progress", number)
+        history(self.history)
+
     @property
     def means(self) -> list[float]:
         """Loss, top-1 and top-5 accuracy in the present epoch so far."""
@@ -304,9 +319,10 @@ class Trainer:
             return
         try:
             self.progress = Progress(**content)
-            self._optimiser.steps = self.progress.batches
-        except TypeError as error:
+            self.progress.check(self.training.epochs, self.per_epoch)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise checkpoints.damaged(directory / checkpoints.ARRAYS, error) from None
+        self._optimiser.steps = self.progress.batches
         checkpoints.read_arrays(directory, self._arrays())
 
     def _batch(self, order: NDArray[np.int64]) -> None:
