@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,11 +217,16 @@ def body(options: argparse.Namespace) -> int:
         if begun and options.resume:
             trainer.resume(directory)
         else:
-            run.write(directory, {"command_line": options.command_line})
+            run.write(directory, _provenance(options))
         options.kept.append(lambda: _kept(directory))
         observer.begun(trainer.progress)
         try:
-            trainer.run(directory, observer.advanced)
+            attributes = {
+                "title": "History of the training of an image classifier",
+                "run": json.dumps(run.plain()),
+                **_provenance(options),
+            }
+            trainer.run(directory, observer.advanced, attributes=attributes)
         except Diverged as error:
             observer.close()
             print(
@@ -230,6 +236,25 @@ def body(options: argparse.Namespace) -> int:
             return cli.EXIT_FAILED
     print(f"\nrun: {directory}")
     return 0
+
+
+def _provenance(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the numbers may depend on beside the description, for people to read."""
+    import platform
+    from datetime import UTC, datetime
+
+    import numpy as np
+
+    import circuitsim
+
+    return {
+        "circuitsim_version": circuitsim.__version__,
+        "numpy_version": np.__version__,
+        "python_version": platform.python_version(),
+        "machine": f"{platform.node()}: {platform.platform()}",
+        "command_line": options.command_line,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _described(options: argparse.Namespace, data: Any) -> Run:

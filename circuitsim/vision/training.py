@@ -265,6 +265,7 @@ class Trainer:
         directory: Path,
         advanced: Callable[[Progress], None],
         checkpoint_every: float = 300.0,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         """Train up to the end; go on where the progress is.
 
@@ -277,6 +278,8 @@ class Trainer:
             Is given the progress after every batch and every epoch.
         checkpoint_every : float
             Seconds.
+        attributes : mapping, optional
+            What else the history is to say.
 
         Raises
         ------
@@ -302,7 +305,7 @@ class Trainer:
                     written = time.monotonic()
             self._end_epoch(began)
             self._write(directory)
-            write_history(directory / HISTORY, progress.history)
+            write_history(directory / HISTORY, progress.history, attributes or {})
             written = began = time.monotonic()
             advanced(progress)
 
@@ -461,7 +464,9 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
     return xr.Dataset(variables, coordinates)
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_history(
+    path: Path, rows: Sequence[Mapping[str, Any]], attributes: Mapping[str, str]
+) -> None:
     """Write the history as netCDF, whole or not at all.
 
     Raises
@@ -470,7 +475,8 @@ def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         If it cannot be written.
     """
     with atomic_write(path) as temporary:
-        history(rows).to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
+        dataset = history(rows).assign_attrs(attributes)
+        dataset.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
 
 
 def _rng(seed: int, *keys: int) -> np.random.Generator:
