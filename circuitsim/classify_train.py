@@ -146,19 +146,25 @@ def add_options(p: argparse.ArgumentParser) -> None:
         metavar="B",
         help="batches from one sleep to the next; must be given unless --sharing is none",
     )
-    for name, unit, what in (
-        ("presentations", int, "input patterns shown in a sleep"),
-        ("gamma", float, "pull towards the weights before the sleep, dimensionless"),
-        ("alpha", float, "strength of inhibition, dimensionless"),
-        ("tau", float, "time constant of the rates, in ms"),
-        ("sharing-rate", float, "learning rate of the rule"),
+    for name, unit, letter, what, default in (
+        ("presentations", int, "P", "input patterns shown in a sleep", "10 for each of its inputs"),
+        ("gamma", float, "G", "pull towards the weights before the sleep, dimensionless", "0.001"),
+        ("alpha", float, "A", "strength of inhibition, dimensionless", "10"),
+        ("tau", float, "MS", "time constant of the rates, in ms", "30"),
+        (
+            "sharing-rate",
+            float,
+            "RATE",
+            "learning rate in a sleep, of a step of 1 ms (of an update, for rule), dimensionless",
+            "one that suits the number of inputs",
+        ),
     ):
         asleep.add_argument(
             f"--{name}",
             type=unit,
             default=None,
-            metavar="P" if unit is int else name[0].upper(),
-            help=f"{what}; None: that of the way of sharing",
+            metavar=letter,
+            help=f"{what}; None: {default}",
         )
     how = p.add_argument_group("how to run it")
     add_threads(how)
@@ -403,7 +409,8 @@ class _Observer:
         if progress.images:
             loss, top1, _ = progress.means
             self._bar.set_description_str(
-                f"epoch {progress.epoch + 1}, loss {loss:.3f}, {100 * top1:.1f} %", refresh=False
+                f"epoch {progress.epoch + 1}, loss {loss:.3f}, top-1 {100 * top1:.0f} %: ",
+                refresh=False,
             )
         for number, row in enumerate(progress.history[self._printed :], self._printed + 1):
             self._print(number, row)
