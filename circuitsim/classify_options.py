@@ -8,11 +8,12 @@ from pathlib import Path
 
 def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str | None) -> None:
     """Add the options that say where images are from."""
+    names = "digits (needs no files), cifar10 or cifar100"
     p.add_argument(
         "--dataset",
         default=default,
         metavar="NAME",
-        help="digits (needs no files), cifar10 or cifar100",
+        help=names if default else f"{names}; None: that of the run",
     )
     p.add_argument(
         "--data",

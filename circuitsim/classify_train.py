@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,19 +146,25 @@ def add_options(p: argparse.ArgumentParser) -> None:
         metavar="B",
         help="batches from one sleep to the next; must be given unless --sharing is none",
     )
-    for name, unit, what in (
-        ("presentations", int, "input patterns shown in a sleep"),
-        ("gamma", float, "pull towards the weights before the sleep, dimensionless"),
-        ("alpha", float, "strength of inhibition, dimensionless"),
-        ("tau", float, "time constant of the rates, in ms"),
-        ("sharing-rate", float, "learning rate of the rule"),
+    for name, unit, letter, what, default in (
+        ("presentations", int, "P", "input patterns shown in a sleep", "10 for each of its inputs"),
+        ("gamma", float, "G", "pull towards the weights before the sleep, dimensionless", "0.001"),
+        ("alpha", float, "A", "strength of inhibition, dimensionless", "10"),
+        ("tau", float, "MS", "time constant of the rates, in ms", "30"),
+        (
+            "sharing-rate",
+            float,
+            "RATE",
+            "learning rate in a sleep, of a step of 1 ms (of an update, for rule), dimensionless",
+            "one that suits the number of inputs",
+        ),
     ):
         asleep.add_argument(
             f"--{name}",
             type=unit,
             default=None,
-            metavar="P" if unit is int else name[0].upper(),
-            help=f"{what}; None: that of the way of sharing",
+            metavar=letter,
+            help=f"{what}; None: {default}",
         )
     how = p.add_argument_group("how to run it")
     add_threads(how)
@@ -216,11 +223,16 @@ def body(options: argparse.Namespace) -> int:
         if begun and options.resume:
             trainer.resume(directory)
         else:
-            run.write(directory, {"command_line": options.command_line})
+            run.write(directory, _provenance(options))
         options.kept.append(lambda: _kept(directory))
         observer.begun(trainer.progress)
         try:
-            trainer.run(directory, observer.advanced)
+            attributes = {
+                "title": "History of the training of an image classifier",
+                "run": json.dumps(run.plain()),
+                **_provenance(options),
+            }
+            trainer.run(directory, observer.advanced, attributes=attributes)
         except Diverged as error:
             observer.close()
             print(
@@ -230,6 +242,25 @@ def body(options: argparse.Namespace) -> int:
             return cli.EXIT_FAILED
     print(f"\nrun: {directory}")
     return 0
+
+
+def _provenance(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the numbers may depend on beside the description, for people to read."""
+    import platform
+    from datetime import UTC, datetime
+
+    import numpy as np
+
+    import circuitsim
+
+    return {
+        "circuitsim_version": circuitsim.__version__,
+        "numpy_version": np.__version__,
+        "python_version": platform.python_version(),
+        "machine": f"{platform.node()}: {platform.platform()}",
+        "command_line": options.command_line,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _described(options: argparse.Namespace, data: Any) -> Run:
@@ -378,7 +409,8 @@ class _Observer:
         if progress.images:
             loss, top1, _ = progress.means
             self._bar.set_description_str(
-                f"epoch {progress.epoch + 1}, loss {loss:.3f}, {100 * top1:.1f} %", refresh=False
+                f"epoch {progress.epoch + 1}, loss {loss:.3f}, top-1 {100 * top1:.0f} %: ",
+                refresh=False,
             )
         for number, row in enumerate(progress.history[self._printed :], self._printed + 1):
             self._print(number, row)

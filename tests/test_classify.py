@@ -70,7 +70,7 @@ def stored(directory):
     for row in progress["history"]:
         assert row.pop("seconds") > 0
     history = xr.load_dataset(directory / "history.nc", engine="h5netcdf")
-    return content, progress, history.drop_vars("seconds")
+    return content, progress, history.drop_vars("seconds").drop_attrs(deep=False)
 
 
 def assert_same_run(directory, other):
@@ -101,6 +101,7 @@ def test_digits_are_learned_by_the_command(tmp_path, capsys):
     assert history.sizes == {"epoch": 8, "layer": 4}
     assert history.train_loss[-1] < history.train_loss[0] / 2
     assert (history.test_top5 >= history.test_top1).all()
+    assert json.loads(history.run)["training"]["epochs"] == 8
 
     digits = datasets.load("digits")
     classifier = cs.vision.load(directory)
@@ -464,6 +465,33 @@ def test_descriptions_that_lie_are_refused(copy):
     (copy / "run.json").unlink()
     with pytest.raises(FileNotFoundError, match="holds no trained network"):
         load(copy)
+
+
+def test_progress_that_could_not_be_is_refused(copy, data):
+    with np.load(copy / "checkpoint.npz") as arrays:
+        whole = dict(arrays)
+    progress = json.loads(bytes(whole["progress"]))
+    row = progress["history"][0]
+    for changes in (
+        {"epoch": -1},
+        {"epoch": "1"},
+        {"epoch": 2},
+        {"batches": 1},
+        {"batch": 10**9},
+        {"finished": False},
+        {"sums": [1.0]},
+        {"sums": [1.0, "a", 2.0]},
+        {"seconds": None},
+        {"history": [row]},
+        {"history": [row, row, {"train": [1, 2]}]},
+        {"history": [row, row, 5]},
+        {"history": 5},
+        {"command": "rm"},
+    ):
+        text = json.dumps(progress | changes).encode()
+        np.savez(copy / "checkpoint.npz", **whole | {"progress": np.frombuffer(text, np.uint8)})
+        with pytest.raises(cs.ParameterError, match="checkpoint.npz cannot be read"):
+            Run.read(copy).trainer(data).resume(copy)
 
 
 def test_checkpoints_with_other_content_are_refused(copy):

@@ -143,10 +143,15 @@ class Run:
         OSError
             If it cannot be written.
         """
+        content = self.plain() | {"provenance": dict(provenance)}
+        checkpoints.write_description(directory, content)
+
+    def plain(self) -> dict[str, Any]:
+        """Return this description as JSON has it."""
         content = asdict(self)
         if self.sharing is not None:
             content["sharing"] = {n: _bare(v) for n, v in content["sharing"].items()}
-        checkpoints.write_description(directory, content | {"provenance": dict(provenance)})
+        return content
 
     def trainer(self, data: Dataset) -> Trainer:
         """Make the network and its trainer, at the start.

@@ -156,6 +156,21 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
 
+    def check(self, epochs: int, per_epoch: int) -> None:
+        """Raise an error, of any kind that reading data raises, unless this could be."""
+        for name in ("epoch", "batch", "batches", "images"):
+            integer(name, getattr(self, name), minimum=0)
+        done = self.epoch * per_epoch + self.batch
+        if self.epoch > epochs or self.batch > per_epoch or self.batches != done:
+            raise ValueError("its numbers of epochs and batches contradict each other")
+        if self.finished != (self.epoch == epochs) or len(self.history) != self.epoch:
+            raise ValueError("its history has another length")
+        if len(self.sums) != len(SCORES):
+            raise ValueError("it has other sums than expected")
+        for number in (*self.sums, self.seconds):
+            dimensionless("progress", number)
+        history(self.history)
+
     @property
     def means(self) -> list[float]:
         """Loss, top-1 and top-5 accuracy in the present epoch so far."""
@@ -250,6 +265,7 @@ class Trainer:
         directory: Path,
         advanced: Callable[[Progress], None],
         checkpoint_every: float = 300.0,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         """Train up to the end; go on where the progress is.
 
@@ -262,6 +278,8 @@ class Trainer:
             Is given the progress after every batch and every epoch.
         checkpoint_every : float
             Seconds.
+        attributes : mapping, optional
+            What else the history is to say.
 
         Raises
         ------
@@ -287,7 +305,7 @@ class Trainer:
                     written = time.monotonic()
             self._end_epoch(began)
             self._write(directory)
-            write_history(directory / HISTORY, progress.history)
+            write_history(directory / HISTORY, progress.history, attributes or {})
             written = began = time.monotonic()
             advanced(progress)
 
@@ -304,9 +322,10 @@ class Trainer:
             return
         try:
             self.progress = Progress(**content)
-            self._optimiser.steps = self.progress.batches
-        except TypeError as error:
+            self.progress.check(self.training.epochs, self.per_epoch)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise checkpoints.damaged(directory / checkpoints.ARRAYS, error) from None
+        self._optimiser.steps = self.progress.batches
         checkpoints.read_arrays(directory, self._arrays())
 
     def _batch(self, order: NDArray[np.int64]) -> None:
@@ -445,7 +464,9 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
     return xr.Dataset(variables, coordinates)
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_history(
+    path: Path, rows: Sequence[Mapping[str, Any]], attributes: Mapping[str, str]
+) -> None:
     """Write the history as netCDF, whole or not at all.
 
     Raises
@@ -454,7 +475,8 @@ def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         If it cannot be written.
     """
     with atomic_write(path) as temporary:
-        history(rows).to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
+        dataset = history(rows).assign_attrs(attributes)
+        dataset.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
 
 
 def _rng(seed: int, *keys: int) -> np.random.Generator:
