@@ -34,6 +34,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         required=True,
+        default=argparse.SUPPRESS,
         metavar="SWEEP.nc",
         help="result of python -m circuitsim.sweep",
     )
