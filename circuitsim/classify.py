@@ -5,15 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 
-from circuitsim import classify_evaluate, classify_predict, classify_train, cli
+from circuitsim import (
+    classify_evaluate,
+    classify_predict,
+    classify_readout,
+    classify_train,
+    cli,
+)
 
 # Each has HELP and DESCRIPTION, add_options(parser), and body(options) that returns an exit code.
 COMMANDS = {
     "train": classify_train,
     "evaluate": classify_evaluate,
     "predict": classify_predict,
+    "readout": classify_readout,
 }
-OPTIONS = {"run": "", "image": ""}  # these arguments have no names
+OPTIONS = {"run": "", "image": "", "n_neurons": "--neurons"}  # the first two have no names
 
 
 def parser() -> cli.Parser:

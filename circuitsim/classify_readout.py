@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitsim import cli
+from circuitsim.classify_options import add_data
 
 if TYPE_CHECKING:
     from circuitsim.engines.batch import Array
@@ -38,22 +39,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
         metavar="SWEEP.nc",
         help="result of python -m circuitsim.sweep",
     )
-    p.add_argument(
-        "--dataset", default="digits", metavar="NAME", help="digits, cifar10 or cifar100"
-    )
-    p.add_argument(
-        "--data",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="directory with the data set's official files; None: that in the environment variable "
-        "CIRCUITSIM_DATA, else one of the user's caches",
-    )
-    p.add_argument(
-        "--download",
-        action="store_true",
-        help="download the data set there if it is missing; needs circuitsim[vision]",
-    )
+    add_data(p, "digits")
     for name, kind, what in (
         ("k", int, "kernel size"),
         ("neurons", int, "neurons in a pool"),
