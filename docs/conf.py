@@ -10,6 +10,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from sphinx import addnodes
 from sphinx.util.nodes import make_refnode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this checkout
@@ -158,6 +159,13 @@ def _exists(name: str) -> bool:
     return False
 
 
+def _plain_words(app: Any, doctree: Any) -> None:
+    """Make no links of words in the types of numpydoc's sections, such as shape."""
+    for node in list(doctree.findall(addnodes.pending_xref)):
+        if node.get("reftype") == "class" and not node["reftarget"][:1].isupper():
+            node.replace_self(node.children)
+
+
 def _without_aliases(app: Any, what: str, name: str, thing: Any, options: Any, lines: Any) -> None:
     """Leave out what a named tuple says of its fields: nothing."""
     if lines and lines[0].startswith("Alias for field number"):
@@ -170,4 +178,5 @@ def setup(app: Any) -> None:
     app.add_directive("rule-table", RuleTable)
     app.add_directive("model-equations", ModelEquations)
     app.connect("autodoc-process-docstring", _without_aliases)
+    app.connect("doctree-read", _plain_words)
     app.connect("missing-reference", _resolve)
