@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from circuitsim.vision.sharing import Sharing
     from circuitsim.vision.training import Progress
 
+_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha")
 OPTIONS = {"method": "--sharing", "sharing_rate": "--sharing-rate", "dataset": "--dataset"}
 
 
@@ -26,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _body(options: argparse.Namespace) -> int:
-    return {"train": _train}[options.subcommand](options)
+    from circuitsim import classify_compare
+
+    return {"train": _train, "compare": classify_compare.body}[options.subcommand](options)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -115,11 +118,13 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
 
     one_of("sharing", options.sharing, METHODS)
     fields = {"sharing_rate": "learning_rate"}
-    names = ("presentations", "gamma", "alpha", "tau", "sharing_rate")
+    names = (*_OF_SLEEP, "tau", "sharing_rate")
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     if options.sharing in ("none", "instant") and given:
         option = next(iter(given)).replace("_", "-")
         raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
+    if "presentations" in given and "presentations_per_input" in given:
+        raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if options.sharing == "none":
         return None
     if "tau" in given:
@@ -152,7 +157,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     if run.sharing is not None:
         sharing = asdict(run.sharing)
         of_run |= {"sharing": sharing["method"], "sharing_rate": sharing["learning_rate"]}
-        of_run |= {n: sharing.get(n) for n in ("presentations", "gamma", "alpha")}
+        of_run |= {n: sharing.get(n) for n in _OF_SLEEP}
         if sharing.get("tau") is not None:
             of_run["tau"] = float(sharing["tau"] / ms)
     free = ("data", "download", "threads", "output", "resume", "subcommand", "command_line", "kept")

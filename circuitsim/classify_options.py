@@ -10,6 +10,8 @@ from circuitsim import cli
 
 def parser() -> cli.Parser:
     """Return the parser of the commands and their options."""
+    from circuitsim import classify_compare
+
     p = cli.Parser(
         prog="python -m circuitsim.classify",
         description="Train and use image classifiers whose layers are convolutional, or locally "
@@ -24,6 +26,16 @@ def parser() -> cli.Parser:
             "directory: run.json (what is trained), checkpoint.npz (the network) and history.nc. "
             "The numbers depend on the options and the data alone, not on the number of threads, "
             "nor on having been interrupted.",
+        )
+    )
+    classify_compare.add_options(
+        commands.add_parser(
+            "compare",
+            help="compare networks that share weights with those that do not",
+            description="Train networks that share weights in several ways, and others that do "
+            "not, and report how they compare: a table, a figure, its data and its caption. "
+            "Trainings are kept, each in a directory of its own (that of train); whatever ends "
+            "the command, the same command goes on.",
         )
     )
     return p
@@ -184,6 +196,7 @@ def _add_train(p: argparse.ArgumentParser) -> None:
     )
     for name, unit, what in (
         ("presentations", int, "input patterns shown in a sleep"),
+        ("presentations-per-input", float, "the same, for each input that a neuron has"),
         ("gamma", float, "pull towards the weights before the sleep, dimensionless"),
         ("alpha", float, "strength of inhibition, dimensionless"),
         ("tau", float, "time constant of the rates, in ms"),
