@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from circuitsim.vision.training import Progress
 
 _OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha")
-OPTIONS = {"method": "--sharing", "sharing_rate": "--sharing-rate", "dataset": "--dataset"}
+OPTIONS = {"method": "--sharing", "sharing_rate": "--sharing-rate", "file": "--redraw"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,30 +13,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitsim import cli
+from circuitsim import classify_report, cli, drawing
 from circuitsim.classify_options import add_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.comparison import Comparison, Job, Result
 
-_POLL = 0.2  # seconds between looks at what runs
+_POLL = 0.2  # seconds between looks at which trainings have ended
+_SHOW = 5.0  # seconds between looks at how far the others are
 _GRACE = 20.0  # seconds that a training gets to end
 _SLEEP = ("presentations_per_input", "gamma", "alpha")
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    from circuitsim.vision.comparison import VARIANTS
-
     add_data(p.add_argument_group("images"), "cifar10")
     what = p.add_argument_group("what is compared")
     what.add_argument(
         "--variants",
         nargs="+",
-        default=list(VARIANTS),
+        default=None,
         metavar="NAME",
         help="conv, lc (locally connected), or how lc shares weights and the batches from one "
-        "sleep to the next, like instant-10, circuit-10",
+        "sleep to the next; None: conv lc instant-1 instant-10 instant-100 circuit-10 gated-10",
     )
     what.add_argument(
         "--crop-padding",
@@ -116,24 +115,22 @@ def add_options(p: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train nothing; report what is finished in --runs",
     )
-    how.add_argument(
-        "--output",
-        type=Path,
-        default=Path("figures"),
-        metavar="DIR",
-        help="directory for classifiers.*, made if need be",
-    )
+    drawing.add_options(how, "classifiers.* (figure, table, data and caption)")
 
 
 def body(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from circuitsim import drawing
     from circuitsim.files import own_directory
     from circuitsim.vision import datasets
+    from circuitsim.vision.comparison import condensed
 
+    drawing.checked_directory(options.output)
+    if options.redraw is not None:
+        data, command_line = _read(options)
+        classify_report.write(data, options.output, command_line, with_data=False)
+        return 0
     comparison = _comparison(options)
     jobs = cli.jobs(options.jobs)
-    drawing.checked_directory(options.output)
     results = _finished(comparison, options.runs)
     failed: list[str] = []
     if not options.report_only:
@@ -147,15 +144,26 @@ def body(options: argparse.Namespace) -> int:
         with _Trainings(options) as trainings:
             _train(comparison, results, trainings, jobs)
             failed = trainings.failed
+    if options.report_only and not results:
+        raise cli.UsageError(f"--runs {options.runs}: no training of this comparison is finished")
+    data = condensed(comparison, results)
+    classify_report.write(data, options.output, options.command_line, with_data=True)
     return cli.EXIT_FAILED if failed else 0
 
 
+def _read(options: argparse.Namespace) -> tuple[Any, str]:
+    """Read the data to draw again; of the options only the directory goes with it."""
+    alone = cli.Parser(prog="")
+    add_options(alone)
+    return drawing.redrawn(options, alone, classify_report.load, "output")
+
+
 def _comparison(options: argparse.Namespace) -> Comparison:
-    from circuitsim.vision.comparison import Comparison, Variant
+    from circuitsim.vision.comparison import VARIANTS, Comparison, Variant
 
     names = ("seeds", "dataset", "network", "width", "epochs", "batch_size", "rate_epochs")
     return Comparison(
-        variants=tuple(map(Variant, options.variants)),
+        variants=tuple(map(Variant, options.variants or VARIANTS)),
         paddings=tuple(options.crop_padding),
         rates=tuple(options.rates),
         validation=options.validation,
@@ -194,19 +202,32 @@ def _train(
     comparison: Comparison, results: dict[str, Any], trainings: _Trainings, jobs: int
 ) -> None:
     """Train whatever is not finished."""
-    while True:
-        begun = {*trainings.names, *trainings.failed}
-        waiting = [job for job in comparison.next(results) if job.name not in begun]
-        while waiting and len(trainings.names) < jobs:
-            job = waiting.pop(0)
-            _check(comparison, job, trainings.runs)
-            trainings.start(comparison, job)
-        if not trainings.names:
-            return
-        time.sleep(_POLL)
-        for job, result in trainings.ended():
-            results[job.name] = result
-            trainings.tell(comparison, job, result, results)
+    from circuitsim.progress import bar
+
+    looked = 0.0
+    with bar(1, "{n:.0f}/{total:.0f} epochs, ") as shown:
+        while True:
+            begun = {*trainings.names, *trainings.failed}
+            waiting = [job for job in comparison.next(results) if job.name not in begun]
+            while waiting and len(trainings.names) < jobs:
+                job = waiting.pop(0)
+                _check(comparison, job, trainings.runs)
+                trainings.start(comparison, job)
+            if not trainings.names:
+                return
+            if time.monotonic() - looked > _SHOW and not shown.disable:
+                looked = time.monotonic()
+                total = comparison.total(results)
+                done = total - comparison.left(results) + trainings.epochs()
+                if not shown.n:
+                    shown.initial = done  # speed is that of this command
+                shown.total, shown.n = total, done
+                shown.refresh()
+            time.sleep(_POLL)
+            for job, result in trainings.ended():
+                results[job.name] = result
+                shown.clear()
+                trainings.tell(comparison, job, result, results)
 
 
 class _Trainings:
@@ -227,11 +248,11 @@ class _Trainings:
     def __exit__(self, *_: object) -> None:
         """End what still runs; it can be resumed."""
         with _uninterrupted():
-            for _, process in self._running.values():
+            for _job, process in self._running.values():
                 with suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + _GRACE
-            for _, process in self._running.values():
+            for _job, process in self._running.values():
                 try:
                     process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
@@ -244,7 +265,7 @@ class _Trainings:
         if self._options.data is not None:
             command += ["--data", str(self._options.data)]
         command += ["--threads", "1", "--resume", "--output", str(self.runs / job.name)]
-        with (self.runs / f"{job.name}.log").open("ab") as log:
+        with _uninterrupted(), (self.runs / f"{job.name}.log").open("ab") as log:
             # In a session of its own: Ctrl-C reaches this process alone, which ends the others.
             process = subprocess.Popen(
                 command,
@@ -254,7 +275,14 @@ class _Trainings:
                 start_new_session=True,
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
-        self._running[job.name] = (job, process)
+            self._running[job.name] = (job, process)
+
+    def epochs(self) -> int:
+        """Epochs that are over in the trainings that run."""
+        from circuitsim.vision import checkpoints
+
+        found = [checkpoints.read_progress(self.runs / name) for name in self._running]
+        return sum(int(content.get("epoch", 0)) for content in found if content)
 
     def ended(self) -> Iterator[tuple[Job, Any]]:
         from circuitsim.vision.comparison import Result, read
@@ -324,10 +352,14 @@ def _arguments(comparison: Comparison, job: Job) -> list[str]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let no second Ctrl-C leave processes behind."""
-    previous = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
+    """Put off what Ctrl-C and SIGTERM do, so that no process is left behind."""
+    received: list[int] = []
+    both = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(one, lambda number, _: received.append(number)) for one in both]
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for one, handler in zip(both, previous, strict=True):
+            signal.signal(one, handler)
+    for number in received[:1]:
+        signal.raise_signal(number)

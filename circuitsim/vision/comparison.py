@@ -1,21 +1,23 @@
 """Networks that share weights, or do not, compared: which trainings that takes, and their results.
 
-Each variant is trained with crops of every padding and with every seed, on all training images, and
-tested once, after its last epoch. Its learning rate is the one that did best on validation images in
-short trainings before: sharing wants a higher one than no sharing, since averaging the steps of many
-positions makes them smaller.
+Each variant is trained with crops of every padding and with every seed, on all training images;
+what counts is the accuracy on test images after the last epoch. Its learning rate is the one that
+did best on validation images in short trainings before: sharing wants a higher one than no sharing,
+since averaging the steps of many positions makes them smaller.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
@@ -28,6 +30,21 @@ VARIANTS = (
     "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "gated-10",
 )  # fmt: skip
 FURTHER = 3  # times that rates are tried beyond either end of those given
+_EPOCHS = ("variant", "padding", "seed", "epoch")
+VARIABLES = {
+    "train_loss": (_EPOCHS, "cross-entropy during training", "nat"),
+    "train_top1": (_EPOCHS, "top-1 accuracy during training", "1"),
+    "test_loss": (_EPOCHS, "cross-entropy on test images", "nat"),
+    "test_top1": (_EPOCHS, "top-1 accuracy on test images", "1"),
+    "test_top5": (_EPOCHS, "top-5 accuracy on test images", "1"),
+    "snr_w": ((*_EPOCHS, "layer"), "SNR_w (Eq. 6), mean over inner pools", "1"),
+    "snr_w_before_sleep": ((*_EPOCHS, "layer"), "SNR_w before the epoch's last sleep", "1"),
+    "seconds": (_EPOCHS, "time spent on the epoch", "s"),
+    "seconds_asleep": (_EPOCHS, "of these, spent on sleeps", "s"),
+    "learning_rate": (("variant",), "learning rate chosen", "1"),
+    "trial_rate": (("variant", "trial"), "learning rate tried", "1"),
+    "trial_top1": (("variant", "trial"), "top-1 accuracy on validation images", "1"),
+}
 
 
 @dataclass(frozen=True)
@@ -156,7 +173,8 @@ class Comparison:
             values = getattr(self, name)
             option = name if name != "paddings" else "crop_padding"
             if len(set(values)) < len(values) or not values:
-                raise ParameterError(option, "must be different values, at least one", values)
+                shown = tuple(v.name if isinstance(v, Variant) else v for v in values)
+                raise ParameterError(option, "must be different values, at least one", shown)
         integer("seeds", self.seeds, minimum=1)
         for rate in self.rates:
             in_range("rates", dimensionless("rates", rate), rate, above=0)
@@ -175,6 +193,25 @@ class Comparison:
                     job = Job(variant, padding, 0, self.rates[0], trial)
                     self.training(job)
             self.sharing(variant)
+
+    @classmethod
+    def from_json(cls, text: str) -> Comparison:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            If it is no such text, or a value is out of range.
+        """
+        content = json.loads(text)
+        content["variants"] = tuple(Variant(name) for name in content["variants"])
+        for name in ("paddings", "rates"):
+            content[name] = tuple(content[name])
+        return cls(**content)
+
+    def to_json(self) -> str:
+        """Return a text from which `from_json` makes an equal comparison."""
+        return json.dumps(asdict(self) | {"variants": [v.name for v in self.variants]})
 
     def training(self, job: Job) -> Training:
         """Return how a job trains."""
@@ -249,6 +286,19 @@ class Comparison:
             return None
         return jobs[int(np.argmax(known))].rate
 
+    def total(self, results: Mapping[str, Result]) -> int:
+        """Epochs of all jobs, as far as results tell."""
+        trials = sum(len(self.trials(variant, results)) for variant in self.variants)
+        return trials * self.rate_epochs + len(self.final()) * self.epochs
+
+    def left(self, results: Mapping[str, Result]) -> int:
+        """Epochs of those jobs that are not over."""
+        names = {Job(v, p, s, 0.0, False).name for v, p, s in self.final()}
+        names_of_trials = {job.name for v in self.variants for job in self.trials(v, results)}
+        return len(names - set(results)) * self.epochs + (
+            len(names_of_trials - set(results)) * self.rate_epochs
+        )
+
     def final(self) -> list[tuple[Variant, int, int]]:
         """List all variants, paddings and seeds, in the order of the work."""
         return [(v, p, s) for s in range(self.seeds) for p in self.paddings for v in self.variants]
@@ -261,20 +311,24 @@ class Comparison:
         ParameterError
         """
         run = Run.read(directory)
-        mine = (
-            self.dataset, self.network, self.width, job.variant.connectivity, self.training(job),
-            _fields(self.sharing(job.variant)),
-        )  # fmt: skip
-        its = (
-            run.dataset, run.architecture.network, run.architecture.width,
-            run.architecture.connectivity, run.training, _fields(run.sharing),
-        )  # fmt: skip
-        for expected, given in zip(mine, its, strict=True):
-            if expected != given:
+        mine = {
+            "dataset": self.dataset, "network": self.network, "width": self.width,
+            "connectivity": job.variant.connectivity,
+            **asdict(self.training(job)), **_fields(self.sharing(job.variant)),
+        }  # fmt: skip
+        its = {
+            "dataset": run.dataset, "network": run.architecture.network,
+            "width": run.architecture.width, "connectivity": run.architecture.connectivity,
+            **asdict(run.training), **_fields(run.sharing),
+        }  # fmt: skip
+        for name, expected in mine.items():
+            if its.get(name) != expected:
                 raise ParameterError(
-                    "runs", f"{job.name} in it is of another comparison: it has {given}, not "
-                    f"{expected}; name another directory", str(directory.parent),
-                )  # fmt: skip
+                    "runs",
+                    f"{job.name} in it is of another comparison, with the {name.replace('_', ' ')} "
+                    f"{its.get(name)} and not {expected}; name another directory",
+                    str(directory.parent),
+                )
 
 
 @dataclass(frozen=True)
@@ -321,6 +375,161 @@ def read(directory: Path) -> Result | None:
     return Result(rows)
 
 
+def condensed(comparison: Comparison, results: Mapping[str, Result]) -> xr.Dataset:
+    """Put the results of all trainings into one Dataset.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What was compared.
+    results : mapping
+        By the names of jobs; what is missing is NaN.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over variant, padding, seed, epoch and layer the variables of a training's history;
+        ``learning_rate`` over variant; and over variant and trial, those that were tried
+        (``trial_rate``) and what they led to (``trial_top1``). In the attributes, ``comparison``.
+    """
+    finals = {(v, p, s): Job(v, p, s, 0.0, False).name for v, p, s in comparison.final()}
+    rows = {key: results[name].rows for key, name in finals.items() if name in results}
+    layers = list(dict.fromkeys(la for r in rows.values() for row in r for la in row["snr_w"]))
+    trials = [comparison.trials(variant, results) for variant in comparison.variants]
+    coordinates: dict[str, Any] = {
+        "variant": [v.name for v in comparison.variants],
+        "padding": list(comparison.paddings),
+        "seed": np.arange(comparison.seeds),
+        "epoch": np.arange(1, comparison.epochs + 1),
+        "layer": layers or ["none"],
+        "trial": np.arange(max(1, *map(len, trials))),
+    }
+    sizes = {name: len(values) for name, values in coordinates.items()}
+    dataset = xr.Dataset(
+        {
+            name: (
+                dims,
+                np.full([sizes[d] for d in dims], np.nan),
+                {"long_name": label, "units": u},
+            )
+            for name, (dims, label, u) in VARIABLES.items()
+        },
+        coordinates,
+        {"comparison": comparison.to_json()},
+    )
+    for (variant, padding, seed), history in rows.items():
+        place = {"variant": variant.name, "padding": padding, "seed": seed}
+        for epoch, row in enumerate(history, 1):
+            where = {**place, "epoch": epoch}
+            for part in ("train", "test"):
+                for score, value in zip(SCORES, row[part], strict=True):
+                    if f"{part}_{score}" in VARIABLES:
+                        dataset[f"{part}_{score}"].loc[where] = value
+            for name in ("seconds", "seconds_asleep"):
+                dataset[name].loc[where] = row[name]
+            for name in ("snr_w", "snr_w_before_sleep"):
+                for layer, value in row[name].items():
+                    dataset[name].loc[{**where, "layer": layer}] = value
+    for variant, jobs in zip(comparison.variants, trials, strict=True):
+        chosen = comparison.rate(variant, results)
+        dataset["learning_rate"].loc[{"variant": variant.name}] = chosen or np.nan
+        for n, job in enumerate(jobs):
+            tried = {"variant": variant.name, "trial": n}
+            dataset["trial_rate"].loc[tried] = job.rate
+            accuracy = _score(results.get(job.name))
+            dataset["trial_top1"].loc[tried] = np.nan if accuracy is None else accuracy
+    return dataset
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    variant : str
+    padding : int
+    seeds : int
+        How many trainings it is about.
+    rate : float
+        Learning rate.
+    test, spread : float
+        Top-1 accuracy on test images after the last epoch, mean and standard deviation over seeds.
+    train : float
+        That on training images, during the last epoch.
+    gap : float
+        Share of the gap between lc and conv that the variant closes, by the means over the seeds
+        that all three have; NaN if conv is not better than lc.
+    snr_before, snr : float
+        Geometric mean over layers and seeds of SNR_w in the end, and before the last sleep.
+    seconds : float
+        Of the fastest epoch, which other work on the machine disturbed least.
+    asleep : float
+        Share of the time spent on sleeps.
+    """
+
+    variant: str
+    padding: int
+    seeds: int
+    rate: float
+    test: float
+    spread: float
+    train: float
+    gap: float
+    snr_before: float
+    snr: float
+    seconds: float
+    asleep: float
+
+
+def table(dataset: xr.Dataset) -> list[Row]:
+    """Summarise each variant and padding of `condensed`, by the trainings that are finished."""
+    return [
+        _row(dataset.sel(variant=variant, padding=padding), dataset.sel(padding=padding))
+        for padding in dataset["padding"].to_numpy()
+        for variant in dataset["variant"].to_numpy()
+    ]
+
+
+def _row(point: xr.Dataset, all_variants: xr.Dataset) -> Row:
+    last = point.isel(epoch=-1)
+    test = last["test_top1"].to_numpy()
+    there = np.isfinite(test)
+    return Row(
+        str(point["variant"].item()),
+        int(point["padding"]),
+        int(there.sum()),
+        float(point["learning_rate"]),
+        float(test[there].mean()) if there.any() else math.nan,
+        float(test[there].std(ddof=1)) if there.sum() > 1 else math.nan,
+        float(last["train_top1"].to_numpy()[there].mean()) if there.any() else math.nan,
+        _gap(all_variants.isel(epoch=-1)["test_top1"], str(point["variant"].item())),
+        geometric_mean(last["snr_w_before_sleep"].to_numpy()),
+        geometric_mean(last["snr_w"].to_numpy()),
+        float(point["seconds"].min()),
+        float(point["seconds_asleep"].sum() / point["seconds"].sum()) if there.any() else math.nan,
+    )
+
+
+def _gap(accuracy: xr.DataArray, variant: str) -> float:
+    names = accuracy["variant"].to_numpy()
+    if variant in ("conv", "lc") or not {"conv", "lc"} <= set(names):
+        return math.nan
+    three = accuracy.sel(variant=["lc", variant, "conv"]).transpose("seed", "variant").to_numpy()
+    three = three[np.isfinite(three).all(axis=1)]
+    if not len(three):
+        return math.nan
+    lc, this, conv = three.mean(axis=0)
+    return float((this - lc) / (conv - lc)) if conv > lc else math.nan
+
+
+def geometric_mean(values: NDArray[np.float64]) -> float:
+    """Geometric mean of those that are numbers; NaN if none is."""
+    values = values[~np.isnan(values)]
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(values).mean())) if values.size else math.nan
+
+
 def _score(result: Result | None) -> float | None:
     """Accuracy on validation images; none is worse than that of a training that diverged."""
     if result is None:
@@ -335,7 +544,6 @@ def _rounded(rate: float) -> float:
     return float(f"{rate:.6g}")
 
 
-def _fields(sharing: Sharing | None) -> Any:
-    from dataclasses import asdict
-
-    return None if sharing is None else {n: repr(v) for n, v in asdict(sharing).items()}
+def _fields(sharing: Sharing | None) -> dict[str, Any]:
+    fields = {"method": "none"} if sharing is None else asdict(sharing)
+    return {f"sharing's {name}": repr(value) for name, value in fields.items()}
