@@ -19,6 +19,13 @@ from circuitsim.classify_options import add_data
 if TYPE_CHECKING:
     from circuitsim.vision.comparison import Comparison, Job, Result
 
+HELP = "compare networks that share weights with those that do not"
+DESCRIPTION = (
+    "Train networks that share weights in several ways, and others that do not, and report how "
+    "they compare: a table, a figure, its data and its caption. Trainings are kept, each in a "
+    "directory of its own (that of train); whatever ends the command, the same command goes on."
+)
+
 _POLL = 0.2  # seconds between looks at which trainings have ended
 _SHOW = 5.0  # seconds between looks at how far the others are
 _GRACE = 20.0  # seconds that a training gets to end
@@ -130,7 +137,7 @@ def body(options: argparse.Namespace) -> int:
         classify_report.write(data, options.output, command_line, with_data=False)
         return 0
     comparison = _comparison(options)
-    jobs = cli.jobs(options.jobs)
+    jobs = cli.jobs(options.jobs, "jobs")
     results = _finished(comparison, options.runs)
     failed: list[str] = []
     if not options.report_only:

@@ -130,7 +130,6 @@ def save(data: xr.Dataset, path: Path, command_line: str) -> None:
     import platform
 
     import circuitsim
-    from circuitsim.files import atomic_write
     from circuitsim.studies import netcdf
     from circuitsim.studies.results import CITATION
 
@@ -148,9 +147,8 @@ def save(data: xr.Dataset, path: Path, command_line: str) -> None:
         "numpy_version": np.__version__,
         "python_version": platform.python_version(),
     }
-    with atomic_write(path) as temporary:
-        temporary.unlink()  # the library wants to make its file itself
-        netcdf.write(bare, temporary, None)
+    with netcdf.writing(path) as add:
+        add(bare, None)
 
 
 def _csv(rows: list[Row]) -> str:

@@ -14,6 +14,7 @@ from commands import command, processes_with, wait_for
 
 from circuitsim import classify_report
 from circuitsim.classify import main
+from circuitsim.studies import netcdf
 from circuitsim.validation import ParameterError
 from circuitsim.vision import datasets, training
 from circuitsim.vision.comparison import Comparison, Job, Result, Variant, condensed, table
@@ -169,10 +170,12 @@ def test_damaged_data(made, tmp_path):
     classify_report.save(made, path, "some command")
     whole = path.read_bytes()
 
-    def refused(change):
+    def refused(change, seal=True):
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:
             change(file)
+        if seal:
+            netcdf.seal(path)
         with pytest.raises(ParameterError, match="file"):
             classify_report.load(path)
 
@@ -180,7 +183,7 @@ def test_damaged_data(made, tmp_path):
         content = json.loads(file.attrs["comparison"]) | values
         file.attrs["comparison"] = json.dumps(content)
 
-    refused(lambda file: file["test_top1"].__setitem__((0, 0, 0, 0), 1.0))
+    refused(lambda file: file["test_top1"].__setitem__((0, 0, 0, 0), 1.0), seal=False)
     refused(lambda file: file.__delitem__("seconds"))
     refused(lambda file: file.attrs.__setitem__("format", "another"))
     refused(lambda file: settings(file, seeds=10**12))

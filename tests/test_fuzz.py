@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from commands import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -95,7 +96,21 @@ def test_a_result_cut_short_anywhere(original, expected, tmp_path):
         path.write_bytes(content[:length])
         assert not check_damaged(path, expected)
     path.write_bytes(content + b"\0" * 100)
-    check_damaged(path, expected)
+    assert not check_damaged(path, expected)
+
+
+def test_a_result_is_read_by_other_programs(original, expected):
+    """The seal does not disturb them."""
+    for engine in (None, "h5netcdf"):
+        with xr.open_dataset(original, engine=engine) as found:
+            np.testing.assert_array_equal(found.snr_w, expected[0].snr_w)
+
+
+def test_a_result_that_another_program_wrote(original, tmp_path):
+    path = tmp_path / "copy.nc"
+    xr.load_dataset(original, engine="h5netcdf").to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(cs.ParameterError, match="another program wrote it"):
+        cs.load(path)
 
 
 def flipped(content, rng, bits):
@@ -105,16 +120,14 @@ def flipped(content, rng, bits):
     return bytes(changed)
 
 
-@pytest.mark.parametrize(
-    ("seed", "times"), [(1, 300), pytest.param(2, 5000, marks=pytest.mark.slow)]
-)
-def test_a_result_with_bits_flipped(seed, times, original, expected, tmp_path):
+def test_a_result_with_bits_flipped(original, expected, tmp_path):
+    """None of these files gets as far as HDF5, which some would keep busy for ever."""
     content = original.read_bytes()
-    rng = random.Random(seed)
+    rng = random.Random(1)
     path = tmp_path / "flipped.nc"
-    for _ in range(times):
+    for _ in range(2000):
         path.write_bytes(flipped(content, rng, rng.choice([1, 1, 3, 100])))
-        check_damaged(path, expected)
+        assert not check_damaged(path, expected)
 
 
 def test_every_number_of_a_result_is_guarded(original, expected, tmp_path):
@@ -136,6 +149,7 @@ def changed(original, path, change):
     shutil.copy(original, path)
     with h5py.File(path, "r+") as file:
         change(file)
+    netcdf.seal(path)
     return path
 
 
@@ -221,9 +235,6 @@ SHAPE = (1, 1, 1, 1, 2, 4)
         attribute("format", 3),
         attribute("format_version", 10**6),
         attribute("format_version", "2"),
-        attribute("checksum", "0" * 64),
-        attribute("checksum", 0.0),
-        attribute("seed", 3),
     ],
 )  # fmt: skip
 def test_a_result_that_lies(change, original, tmp_path, capsys):
@@ -240,12 +251,13 @@ def test_a_result_that_lies(change, original, tmp_path, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["out.nc"]
 
 
-def test_a_lie_with_the_right_checksum(original, tmp_path):
-    """Whoever can write a file can sum it up too: sizes are checked before anything is read."""
+def test_a_result_of_less_than_its_study(original, tmp_path):
+    """Sizes are checked before anything is read."""
     dataset = cs.load(original)
     dataset.attrs["study"] = replace(STUDY, trials=10**14).to_json()
     path = tmp_path / "out.nc"
-    netcdf.write(dataset, path, None)
+    with netcdf.writing(path) as add:
+        add(dataset, None)
     with within(10), pytest.raises(cs.ParameterError, match="other variables than expected"):
         cs.load(path)
 

@@ -580,6 +580,23 @@ def test_provenance(finished):
     assert xr.load_dataset(finished, group="provenance", engine="h5netcdf").seconds.units == "s"
 
 
+def test_workers_that_cannot_start_are_told_once(tmp_path):
+    """As from a script whose top level runs in every worker again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from circuitsim import studies\n"
+        f"study = studies.Study.from_json({STUDY.to_json()!r})\n"
+        "studies.run(study, sys.argv[1], jobs=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "out.nc"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "OSError: worker processes die as soon as they start" in done.stderr
+    assert not (tmp_path / "out.cells" / "failed").exists()
+
+
 # -- killed ---------------------------------------------------------------------------------------
 
 HARD = ["--k", 2, 3, "--gamma", 0.1, 0.01, "--trials", 40, "--presentations", 600, "--neurons", 6,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from circuitsim import measures
+from circuitsim import interrupts, measures
 from circuitsim.engines import _kernels_numpy
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
@@ -79,8 +79,8 @@ class Propagator:
                 "record_rates", "records after every step, and dt=None has none; give a dt", True
             )
         kernels = _kernels_numpy if batch.record_rates else self._kernels
-        scheme = _scheme(batch, kernels)
-        with _one_blas_thread(), _overflowing():
+        with _one_blas_thread(), _overflowing(), interrupts.insistent():
+            scheme = _scheme(batch, kernels)
             pool = reduced(batch, scheme.step, batch.plasticity.momentum > 0)
             before = pool.deviations.moved.copy(), pool.mean.moved.copy()
             run = _Run(batch, kernels, scheme, pool)
@@ -102,8 +102,8 @@ class Propagator:
         ParameterError
             As `run`.
         """
-        scheme = _scheme(batch, self._kernels)
-        with _one_blas_thread(), _overflowing():
+        with _one_blas_thread(), _overflowing(), interrupts.insistent():
+            scheme = _scheme(batch, self._kernels)
             run = _Run(replace(batch, record=batch.record[:0]), self._kernels, scheme, pool)
             run.to_the_end(self._threads)
 

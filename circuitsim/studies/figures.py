@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 import circuitsim
 from circuitsim.engines import registry
-from circuitsim.files import atomic_write
 from circuitsim.studies import netcdf, results
 from circuitsim.studies.local import LocalPool, ThreadedPool
 from circuitsim.studies.study import Study, run_cells
@@ -116,11 +115,10 @@ def save(data: Data, path: Path) -> None:
             "python_version": platform.python_version(),
         }
     )
-    with atomic_write(path) as temporary:
-        temporary.unlink()  # the library wants to make its file itself
-        netcdf.write(root, temporary, None)
+    with netcdf.writing(path) as add:
+        add(root, None)
         for name, group in data.groups.items():
-            netcdf.write(_numbered(group), temporary, name)
+            add(_numbered(group), name)
 
 
 def _numbered(group: xr.Dataset) -> xr.Dataset:

@@ -1,11 +1,18 @@
-"""Groups of netCDF files that are checked before anything of them is believed."""
+"""Groups of netCDF files that are checked before anything of them is believed.
+
+A file ends with a seal, a checksum of all its bytes. HDF5 takes no notice of what follows its data,
+so every program reads a sealed file; and here no damaged file gets as far as HDF5, which a single
+changed bit can keep busy for ever. A seal tells damage, not malice: whoever can write a file can
+seal it, so sizes are checked before anything is read.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +20,62 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from circuitsim.files import atomic_write
 from circuitsim.validation import ParameterError
 
-CHECKSUM = "checksum"
+_SEAL = b"\ncircuitsim sha256 "
 SWEEP = "the result of a sweep"
 
 Layout = Mapping[str, tuple[int, ...]]  # from the names of a group's variables to their shapes
 
 
-def write(dataset: xr.Dataset, path: Path, group: str | None) -> None:
-    """Add a group to a file, with a checksum of all that it holds."""
-    dataset = dataset.copy(deep=False)
-    for variable in dataset.variables.values():
-        variable.encoding["_FillValue"] = None  # every number means itself
-    dataset.attrs = {**dataset.attrs, CHECKSUM: checksum(dataset)}
-    dataset.to_netcdf(path, mode="a", group=group, engine="h5netcdf", format="NETCDF4")
+@contextmanager
+def writing(path: Path) -> Iterator[Callable[[xr.Dataset, str | None], None]]:
+    """Give a function that adds a Dataset as a group (None: the root) of a new file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; then whatever was there is as it was.
+    """
+    with atomic_write(path) as temporary:
+        temporary.unlink()  # the library wants to make its file itself
+
+        def add(dataset: xr.Dataset, group: str | None) -> None:
+            dataset = dataset.copy(deep=False)
+            for variable in dataset.variables.values():
+                variable.encoding["_FillValue"] = None  # every number means itself
+            dataset.to_netcdf(temporary, mode="a", group=group, engine="h5netcdf", format="NETCDF4")
+
+        yield add
+        seal(temporary)
 
 
-def checksum(dataset: xr.Dataset) -> str:
-    """Return a digest of a Dataset: its attributes, the names, and every bit of its numbers."""
-    digest = hashlib.sha256()
-
-    def add(content: Any) -> None:
-        digest.update(json.dumps(content, default=_plain, sort_keys=True).encode() + b"\n")
-
-    add({name: value for name, value in dataset.attrs.items() if name != CHECKSUM})
-    for name in sorted(map(str, dataset.variables)):
-        variable = dataset.variables[name]
-        add([name, variable.dims, variable.dtype.str, variable.shape, variable.attrs])
-        digest.update(np.ascontiguousarray(variable.values))
-    return digest.hexdigest()
+def seal(path: Path) -> None:
+    """Add a checksum of a file's bytes at its end."""
+    with path.open("rb+") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(_SEAL + digest.encode())
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value)
+def _check_seal(path: Path) -> None:
+    with path.open("rb") as file:
+        n_left = os.fstat(file.fileno()).st_size - len(_SEAL) - 64
+        if n_left < 0:
+            raise ValueError("it was cut short")
+        digest = hashlib.sha256()
+        while n_left:
+            block = file.read(min(n_left, 2**20))
+            if not block:
+                raise ValueError("it was cut short")
+            n_left -= len(block)
+            digest.update(block)
+        mark, said = file.read(len(_SEAL)), file.read(64)
+    if mark != _SEAL:
+        raise ValueError("it was cut short, or another program wrote it: no checksum at its end")
+    if said != digest.hexdigest().encode():
+        raise ValueError("it has changed since it was written: its checksum is another")
 
 
 def attributes(path: Path, what: str = SWEEP) -> dict[str, Any]:
@@ -99,8 +128,6 @@ def read(
             _check_layout(file, layout, path.stat().st_size)
         with xr.open_dataset(path, group=group, engine="h5netcdf", decode_cf=False) as dataset:
             dataset.load()
-        if dataset.attrs.pop(CHECKSUM, None) != checksum(dataset):
-            raise ValueError("it has changed since it was written: its checksum is another")
         return dataset
 
     return _guarded(path, checked, what)
@@ -113,6 +140,7 @@ def _guarded(path: Path, read: Any, what: str) -> Any:
     try:
         if not path.is_file():
             raise ValueError("it is not a regular file")
+        _check_seal(path)
         return read()
     # The libraries' exceptions for a damaged file are of any kind, MemoryError among them.
     except Exception as error:

@@ -19,13 +19,12 @@ import xarray as xr
 
 import circuitsim
 from circuitsim.engines.simulation import LONG_NAMES
-from circuitsim.files import atomic_write
 from circuitsim.studies import netcdf
 from circuitsim.studies.study import CURVES, DIMENSIONS, LIMITS, Cell, CellResult, Study
 from circuitsim.validation import ParameterError
 
 FORMAT = "circuitsim sweep"
-FORMAT_VERSION = 2  # 2: with checksums
+FORMAT_VERSION = 3  # 3: with a seal
 CITATION = (
     "R. Pogodin, Y. Mehta, T. P. Lillicrap, P. E. Latham, Towards Biologically Plausible "
     "Convolutional Networks, NeurIPS 2021, arXiv:2106.13031"
@@ -35,7 +34,7 @@ CITATION = (
 _PACKAGES = ("brian2", "numpy", "scipy", "numba", "xarray", "h5netcdf", "h5py")
 
 ATTRIBUTES = {
-    "k": ("kernel size; a circuit has k^2 inputs", "1"),
+    "k": ("kernel size; a circuit has k^2 inputs for each channel", "1"),
     "gamma": ("pull towards the initial weights", "1"),
     "alpha": ("strength of inhibition", "1"),
     "neurons": ("number of neurons in a pool", "1"),
@@ -87,11 +86,10 @@ def merge(
     limits = {name: np.empty(shape) for name in LIMITS}
     seconds = np.empty(shape)
 
-    with atomic_write(path) as temporary:
-        temporary.unlink()  # the library wants to make its file itself
+    with netcdf.writing(path) as add:
         for (i, k), (m, neurons) in product(enumerate(study.k), enumerate(study.neurons)):
             axes = (len(study.gamma), len(study.alpha), 1, study.trials)
-            weights = np.empty((*axes, neurons, k**2))
+            weights = np.empty((*axes, neurons, study.n_inputs(k)))
             for (g, gamma), (a, alpha), trial in product(
                 enumerate(study.gamma), enumerate(study.alpha), range(study.trials)
             ):
@@ -105,16 +103,16 @@ def merge(
             dims = ("gamma", "alpha", "neurons", "trial", "neuron", "input")
             group = weights_group(study.neurons, k, neurons)
             labelled = _labelled({"weights": (dims, weights)}, study, neurons=[neurons])
-            netcdf.write(labelled, temporary, group)
+            add(labelled, group)
         root = _labelled(
             {name: ((*DIMENSIONS, "presentation"), curves[name]) for name in CURVES}
             | {name: (DIMENSIONS, limits[name]) for name in LIMITS},
             study,
         )
         root.attrs = attributes(study) | dict(provenance or {})
-        netcdf.write(root, temporary, None)
+        add(root, None)
         spent = _labelled({"seconds": (DIMENSIONS, seconds)}, study)
-        netcdf.write(spent, temporary, "provenance")
+        add(spent, "provenance")
 
 
 def attributes(study: Study) -> dict[str, str | int]:
@@ -128,6 +126,7 @@ def attributes(study: Study) -> dict[str, str | int]:
         "engine": study.engine,
         "codegen": study.codegen,
         "seed": study.seed,
+        "channels": study.channels,
         "citation": CITATION,
         "circuitsim_version": circuitsim.__version__,
         **{f"{name}_version": _version(name) for name in _PACKAGES},
@@ -260,11 +259,12 @@ def _layout(study: Study) -> dict[str, netcdf.Layout]:
     }
     for k, neurons in product(study.k, study.neurons):
         inner = {name: size for name, size in axes.items() if name != "k"}
+        n_inputs = study.n_inputs(k)
         layout[weights_group(study.neurons, k, neurons)] = inner | {
             "neurons": (1,),
             "neuron": (neurons,),
-            "input": (k**2,),
-            "weights": (sizes["gamma"], sizes["alpha"], 1, sizes["trial"], neurons, k**2),
+            "input": (n_inputs,),
+            "weights": (sizes["gamma"], sizes["alpha"], 1, sizes["trial"], neurons, n_inputs),
         }
     return layout
 

@@ -288,6 +288,7 @@ class _Task:
         self.missing: list[Cell] = []
         self.summary = Summary(total=0)
         self._failed: set[str] = set()
+        self._workers_live = False
         self._numbers = itertools.count()
 
     def begin(self, cells: Sequence[Cell], retry_failed: bool, check: bool = False) -> None:
@@ -373,6 +374,8 @@ class _Task:
                         continue
                     job = running.pop(future)
                     error = _error(future)
+                    if isinstance(error, BrokenExecutor):
+                        self._check_workers(executor)
                     if error is None:
                         writing.add(writers.submit(self._keep, job, future.result()))
                     elif job.last_chance:
@@ -395,6 +398,18 @@ class _Task:
             return executor.submit(_run_cells_alone, self.study, job.cells)
         except (BrokenExecutor, RuntimeError) as error:
             raise OSError(f"the executor runs nothing any more ({error})") from error
+
+    def _check_workers(self, executor: Executor) -> None:
+        """After the first death of a worker, see whether any can live; cells are to blame if so."""
+        if self._workers_live or not isinstance(executor, LocalPool):
+            return
+        error = _error(executor.submit(int))
+        if error is not None:
+            raise OSError(
+                f"worker processes die as soon as they start ({_last_line(error)}); in a script of "
+                'your own, call this under `if __name__ == "__main__":`'
+            ) from error
+        self._workers_live = True
 
     def _under_way(self, running: Mapping[Future[list[CellResult]], _Job]) -> list[str]:
         # Executors that say which of their jobs wait are believed.

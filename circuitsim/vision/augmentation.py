@@ -12,11 +12,13 @@ from circuitsim.vision.layers import Array
 
 def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean and standard deviation of each channel of (image, row, column, channel), 0 to 255."""
-    flat = images.reshape(-1, images.shape[-1])
-    counts = np.stack([np.bincount(channel, minlength=256) for channel in flat.T])  # exact
-    values = np.arange(256.0)
-    mean = counts @ values / len(flat)
-    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / len(flat)
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for first in range(0, len(images), 1000):  # counting takes 8 bytes for each of these
+        pixels = images[first : first + 1000].reshape(-1, images.shape[-1])
+        counts += [np.bincount(channel, minlength=256) for channel in pixels.T]
+    values, number = np.arange(256.0), counts[0].sum()
+    mean = counts @ values / number
+    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / number
     return mean, np.sqrt(np.where(variance > 0, variance, 1.0))
 
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
+from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import METHODS, Sharing
-from circuitsim.vision.training import SCORES, Training
+from circuitsim.vision.training import Progress, Training, history
 
 VARIANTS = (
     "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "gated-10",
@@ -355,24 +356,23 @@ def read(directory: Path) -> Result | None:
         If it is damaged.
     """
     content = checkpoints.read_progress(directory) if directory.is_dir() else None
-    if content is None or content.get("finished") is not True:
+    if content is None:
         return None
     try:
-        rows = list(content["history"])
-        for row in rows:
-            for part in ("train", "test"):
-                if len(list(map(float, row[part]))) != len(SCORES):
-                    raise ValueError("its history has other columns")
-            for name in ("snr_w", "snr_w_before_sleep"):
-                for value in row[name].values():
-                    float(value)
-            for name in ("seconds", "seconds_asleep"):
-                float(row[name])
-        if not rows:
+        progress = Progress(**content)
+        if progress.finished is not True:
+            return None
+        history(progress.history)
+        for row in progress.history:
+            if not {"test", "snr_w_before_sleep", "seconds_asleep"} <= set(row):
+                raise ValueError(
+                    "an earlier version wrote it, which did not keep all that is needed"
+                )
+        if not progress.history:
             raise ValueError("its history is empty")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise checkpoints.damaged(directory / checkpoints.ARRAYS, error) from None
-    return Result(rows)
+    return Result(progress.history)
 
 
 def condensed(comparison: Comparison, results: Mapping[str, Result]) -> xr.Dataset:
@@ -417,9 +417,9 @@ def condensed(comparison: Comparison, results: Mapping[str, Result]) -> xr.Datas
         coordinates,
         {"comparison": comparison.to_json()},
     )
-    for (variant, padding, seed), history in rows.items():
+    for (variant, padding, seed), of_run in rows.items():
         place = {"variant": variant.name, "padding": padding, "seed": seed}
-        for epoch, row in enumerate(history, 1):
+        for epoch, row in enumerate(of_run, 1):
             where = {**place, "epoch": epoch}
             for part in ("train", "test"):
                 for score, value in zip(SCORES, row[part], strict=True):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 
+import numpy as np
 import threadpoolctl
 
 from circuitsim.validation import integer
@@ -20,7 +21,8 @@ def threads(number: int) -> Iterator[None]:
     """Let all layers and optimisers work with this many threads.
 
     BLAS is held to one thread in each: its own threads fight over products as small as those of a
-    position. Work is divided so that no sum depends on the number of threads.
+    position. Work is divided so that no sum depends on the number of threads. NumPy does not warn
+    of overflows: whoever trains looks at the loss.
 
     Parameters
     ----------
@@ -35,12 +37,20 @@ def threads(number: int) -> Iterator[None]:
     global _pool, _threads
     number = integer("threads", number, minimum=1)
     outer = _pool, _threads
-    with threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(number) as pool:
+    with (
+        threadpoolctl.threadpool_limits(1),
+        np.errstate(over="ignore", invalid="ignore"),
+        ThreadPoolExecutor(number, initializer=_ignore_overflows) as pool,
+    ):
         _pool, _threads = (pool, number) if number > 1 else (None, 1)
         try:
             yield
         finally:
             _pool, _threads = outer
+
+
+def _ignore_overflows() -> None:
+    np.seterr(over="ignore", invalid="ignore")
 
 
 def over(work: Callable[[int], None], count: int) -> None:

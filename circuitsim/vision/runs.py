@@ -143,10 +143,15 @@ class Run:
         OSError
             If it cannot be written.
         """
+        content = self.plain() | {"provenance": dict(provenance)}
+        checkpoints.write_description(directory, content)
+
+    def plain(self) -> dict[str, Any]:
+        """Return this description as JSON has it."""
         content = asdict(self)
         if self.sharing is not None:
             content["sharing"] = {n: _bare(v) for n, v in content["sharing"].items()}
-        checkpoints.write_description(directory, content | {"provenance": dict(provenance)})
+        return content
 
     def trainer(self, data: Dataset) -> Trainer:
         """Make the network and its trainer, at the start.
@@ -185,7 +190,11 @@ class Run:
         """
         if checkpoints.read_progress(directory) is None:
             raise ParameterError("run", "has no checkpoint yet; let it train", str(directory))
-        network = Network(self.architecture)
+        try:
+            network = Network(self.architecture)
+        except (MemoryError, ValueError):  # of what a description asks for that lies
+            reason = ValueError("its network does not fit into this machine's memory")
+            raise checkpoints.damaged(directory / checkpoints.DESCRIPTION, reason) from None
         checkpoints.read_arrays(directory, network_arrays(network), others=["optimiser."])
         return network
 

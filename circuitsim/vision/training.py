@@ -18,6 +18,7 @@ from circuitsim.validation import ParameterError, dimensionless, in_range, integ
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import augmented, prepared
 from circuitsim.vision.datasets import ImageSet
+from circuitsim.vision.evaluation import SCORES, evaluate, hits
 from circuitsim.vision.layers import Array, BatchNorm2D, cross_entropy
 from circuitsim.vision.networks import Network
 from circuitsim.vision.optimisers import SGD, AdamW, Optimiser, cosine_factor, step_factor
@@ -25,10 +26,8 @@ from circuitsim.vision.sharing import Sharing, layer_snr_w
 
 OPTIMISERS = {"adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("constant", "cosine", "step")
-SCORES = ("loss", "top1", "top5")
 HISTORY = "history.nc"
 MEASURED = 32  # batches over which the statistics of batch norm are averaged
-EVALUATED = 256  # images at a time; fixed, because rounding may depend on it
 # Keys of the random numbers' seeds beside the user's.
 _INITIAL, _SPLIT, _ORDER, _AUGMENTATION, _SLEEP, _STATISTICS = range(6)
 
@@ -159,31 +158,25 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
 
+    def check(self, epochs: int, per_epoch: int) -> None:
+        """Raise an error, of any kind that reading data raises, unless this could be."""
+        for name in ("epoch", "batch", "batches", "images"):
+            integer(name, getattr(self, name), minimum=0)
+        done = self.epoch * per_epoch + self.batch
+        if self.epoch > epochs or self.batch > per_epoch or self.batches != done:
+            raise ValueError("its numbers of epochs and batches contradict each other")
+        if self.finished != (self.epoch == epochs) or len(self.history) != self.epoch:
+            raise ValueError("its history has another length")
+        if len(self.sums) != len(SCORES):
+            raise ValueError("it has other sums than expected")
+        for number in (*self.sums, self.seconds):
+            dimensionless("progress", number)
+        history(self.history)
+
     @property
     def means(self) -> list[float]:
         """Loss, top-1 and top-5 accuracy in the present epoch so far."""
         return [s / max(self.images, 1) for s in self.sums]
-
-
-def scores(logits: Array, labels: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether the label of each image is the likeliest class, and among the five likeliest."""
-    of_label = logits[np.arange(len(labels)), labels]
-    rank = (logits > of_label[:, None]).sum(axis=1)
-    return rank < 1, rank < 5
-
-
-def evaluate(
-    network: Network, data: ImageSet, mean: NDArray[Any], deviation: NDArray[Any]
-) -> list[float]:
-    """Loss, top-1 and top-5 accuracy on images."""
-    totals = np.zeros(len(SCORES))
-    for first in range(0, len(data.labels), EVALUATED):
-        labels = data.labels[first : first + EVALUATED]
-        x = prepared(data.images[first : first + EVALUATED], mean, deviation)
-        logits = network.forward(x)
-        loss, _ = cross_entropy(logits, labels)
-        totals += [loss * len(labels), *(s.sum() for s in scores(logits, labels))]
-    return list(map(float, totals / len(data.labels)))
 
 
 def initial_rng(seed: int) -> np.random.Generator:
@@ -274,6 +267,7 @@ class Trainer:
         directory: Path,
         advanced: Callable[[Progress], None],
         checkpoint_every: float = 300.0,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         """Train up to the end; go on where the progress is.
 
@@ -286,6 +280,8 @@ class Trainer:
             Is given the progress after every batch and every epoch.
         checkpoint_every : float
             Seconds.
+        attributes : mapping, optional
+            What else the history is to say.
 
         Raises
         ------
@@ -311,7 +307,7 @@ class Trainer:
                     written = time.monotonic()
             self._end_epoch(began)
             self._write(directory)
-            write_history(directory / HISTORY, progress.history)
+            write_history(directory / HISTORY, progress.history, attributes or {})
             written = began = time.monotonic()
             advanced(progress)
 
@@ -328,9 +324,10 @@ class Trainer:
             return
         try:
             self.progress = Progress(**content)
-            self._optimiser.steps = self.progress.batches
-        except TypeError as error:
+            self.progress.check(self.training.epochs, self.per_epoch)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise checkpoints.damaged(directory / checkpoints.ARRAYS, error) from None
+        self._optimiser.steps = self.progress.batches
         checkpoints.read_arrays(directory, self._arrays())
 
     def _batch(self, order: NDArray[np.int64]) -> None:
@@ -345,7 +342,7 @@ class Trainer:
             raise self._diverged(f"the loss became {loss}")
         self.network.backward(gradient)
         self._optimiser.step(training.rate(progress.epoch + progress.batch / self.per_epoch))
-        found = [loss * len(labels), *(float(s.sum()) for s in scores(logits, labels))]
+        found = [loss * len(labels), *(float(s.sum()) for s in hits(logits, labels))]
         progress.sums = [a + b for a, b in zip(progress.sums, found, strict=True)]
         progress.images += len(labels)
         progress.batch += 1
@@ -488,7 +485,9 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
     return xr.Dataset(variables, coordinates)
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_history(
+    path: Path, rows: Sequence[Mapping[str, Any]], attributes: Mapping[str, str]
+) -> None:
     """Write the history as netCDF, whole or not at all.
 
     Raises
@@ -497,7 +496,8 @@ def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         If it cannot be written.
     """
     with atomic_write(path) as temporary:
-        history(rows).to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
+        dataset = history(rows).assign_attrs(attributes)
+        dataset.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
 
 
 def _rng(seed: int, *keys: int) -> np.random.Generator:

@@ -1,0 +1,68 @@
+"""Ctrl-C is met even where a library loses it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from circuitsim.interrupts import insistent
+
+
+def interrupt_in_a_callback():
+    """As compilers do: C code calls Python back, and an exception there is printed and dropped."""
+    callback = ctypes.CFUNCTYPE(None)(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0)))
+    callback()
+
+
+@insistent()
+def interrupted(rest):
+    interrupt_in_a_callback()
+    rest()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_is_lost_in_a_callback_but_not_within():
+    interrupt_in_a_callback()
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
+    started = time.monotonic()
+    # Also where the work ends, or fails, before it can be repeated.
+    for rest in (partial(time.sleep, 20), int, partial(int, "a consequence")):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(rest)
+    assert time.monotonic() - started < 10
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_nothing_changes_without_interrupt():
+    with pytest.raises(RuntimeError, match="mine"), insistent():
+        raise RuntimeError("mine")
+    done = []
+
+    def elsewhere():
+        with insistent():
+            done.append(True)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert done == [True]
+
+
+def test_a_handler_that_waits_is_not_repeated():
+    """One that returns has dealt with the signal."""
+    calls = []
+    previous = signal.signal(signal.SIGTERM, lambda *_: calls.append(1))
+    try:
+        with insistent():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert calls == [1]
