@@ -169,8 +169,10 @@ class Progress:
             raise ValueError("its history has another length")
         if len(self.sums) != len(SCORES):
             raise ValueError("it has other sums than expected")
-        for number in (*self.sums, self.seconds):
+        for number in (*self.sums, self.seconds, self.asleep):
             dimensionless("progress", number)
+        for snr in self.snr_w.values():
+            float(snr)
         history(self.history)
 
     @property
