@@ -70,7 +70,11 @@ def stored(directory):
     for row in progress["history"]:
         assert row.pop("seconds") > row.pop("seconds_asleep") >= 0
     history = xr.load_dataset(directory / "history.nc", engine="h5netcdf")
-    return content, progress, history.drop_vars(["seconds", "seconds_asleep"]).drop_attrs(deep=False)
+    return (
+        content,
+        progress,
+        history.drop_vars(["seconds", "seconds_asleep"]).drop_attrs(deep=False),
+    )
 
 
 def assert_same_run(directory, other):
