@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -55,10 +57,10 @@ def classifiers(dataset: xr.Dataset) -> Figure:
                     _over_epochs(axis, part.sel(variant=variant), name, variant, variants)
                 axis.set_xlim(1, max(2, int(dataset["epoch"][-1])))
                 axis.xaxis.get_major_locator().set_params(integer=True)
-            axes[-1][column].set_yscale("log")
             axes[-1][column].set_xlabel("epoch")
             for axis in axes[1:-1, column]:
                 axis.tick_params(labelbottom=False)
+        _decades(axes[-1])
         labels = ["test top-1 (%)", *(label for _, label in curves)]
         for letter, axis, label in zip("ABCD", axes[:, 0], labels, strict=True):
             panel_letter(axis, letter)
@@ -68,8 +70,8 @@ def classifiers(dataset: xr.Dataset) -> Figure:
             handles=[_handle(variant, variants) for variant in variants],
             loc="outside lower center",
             ncols=4 if width > COLUMN else 2,
-            columnspacing=1.5,
-            handlelength=3.2,
+            columnspacing=1.0,
+            handlelength=2.8,
         )
     return figure
 
@@ -131,6 +133,15 @@ def _over_epochs(axis: Axes, one: xr.Dataset, name: str, variant: str, variants:
     epochs = one["epoch"].to_numpy()
     axis.plot(epochs, mean, color=colour, linestyle=dash, lw=1.2)
     axis.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
+
+
+def _decades(axes: NDArray[Any]) -> None:
+    """Give axes that share an ordinate a logarithmic one, of whole decades."""
+    values = np.concatenate([line.get_ydata() for axis in axes for line in axis.lines] or [[]])
+    axes[0].set_yscale("log")
+    if values.size:
+        low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+        axes[0].set_ylim(10**low, 10 ** max(high, low + 1))
 
 
 def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
