@@ -9,8 +9,6 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -82,6 +80,8 @@ def load(path: Path) -> tuple[xr.Dataset, str]:
     FileNotFoundError
         If there is no file.
     """
+    import numpy as np
+
     from circuitsim.studies import netcdf
     from circuitsim.validation import ParameterError
     from circuitsim.vision.comparison import VARIABLES, Comparison
@@ -128,6 +128,8 @@ def save(data: xr.Dataset, path: Path, command_line: str) -> None:
         If the file cannot be written.
     """
     import platform
+
+    import numpy as np
 
     import circuitsim
     from circuitsim.studies import netcdf
