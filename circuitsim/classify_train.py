@@ -25,6 +25,8 @@ DESCRIPTION = (
     "options and the data alone, not on the number of threads, nor on having been interrupted."
 )
 
+_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha")
+
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -148,6 +150,13 @@ def add_options(p: argparse.ArgumentParser) -> None:
     )
     for name, unit, letter, what, default in (
         ("presentations", int, "P", "input patterns shown in a sleep", "10 for each of its inputs"),
+        (
+            "presentations-per-input",
+            float,
+            "P",
+            "the same, for each input of a neuron, so that layers that differ in it sleep alike",
+            "10",
+        ),
         ("gamma", float, "G", "pull towards the weights before the sleep, dimensionless", "0.001"),
         ("alpha", float, "A", "strength of inhibition, dimensionless", "10"),
         ("tau", float, "MS", "time constant of the rates, in ms", "30"),
@@ -294,11 +303,13 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
 
     one_of("sharing", options.sharing, METHODS)
     fields = {"sharing_rate": "learning_rate"}
-    names = ("presentations", "gamma", "alpha", "tau", "sharing_rate")
+    names = (*_OF_SLEEP, "tau", "sharing_rate")
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     if options.sharing in ("none", "instant") and given:
         option = next(iter(given)).replace("_", "-")
         raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
+    if "presentations" in given and "presentations_per_input" in given:
+        raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if options.sharing == "none":
         return None
     if options.share_every is None:
@@ -335,7 +346,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     if run.sharing is not None:
         sharing = asdict(run.sharing)
         of_run |= {"sharing": sharing["method"], "sharing_rate": sharing["learning_rate"]}
-        of_run |= {n: sharing.get(n) for n in ("presentations", "gamma", "alpha")}
+        of_run |= {n: sharing.get(n) for n in _OF_SLEEP}
         if sharing.get("tau") is not None:
             of_run["tau"] = float(sharing["tau"] / ms)
     free = (
