@@ -205,7 +205,7 @@ def _plasticity_section(plasticity: Plasticity) -> _Section:
     for name, value in learning_rate.constants.items():
         values[name] = float(np.asarray(value)) * (1e3 if hasattr(value, "dim") else 1)
     return _Section(
-        f"Plasticity: {rule.name}, {rule.summary}",
+        f"Plasticity: {rule.name}" + (f", {rule.summary}" if rule.summary else ""),
         statements,
         f"the update is made {how}",
         {name: _shown(name, value) for name, value in values.items()},
