@@ -201,6 +201,8 @@ def _plasticity_section(plasticity: Plasticity) -> _Section:
         )
     else:
         how = "at every step, with the new rates; elapsed is the time since the start"
+    if rule.average is not None:
+        how += f"; averaged over inputs it acts like that of {rule.average}"
     values = {"gamma": plasticity.gamma, "momentum": plasticity.momentum}
     for name, value in learning_rate.constants.items():
         values[name] = float(np.asarray(value)) * (1e3 if hasattr(value, "dim") else 1)

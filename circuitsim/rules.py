@@ -289,15 +289,15 @@ def get(rule: str, parameter: str = "rule") -> Rule:
         if defined.name in _BUILT_IN:
             raise ParameterError(parameter, "gives a name of the package another meaning", rule)
         return defined
+    if isinstance(rule, str) and rule in RULES:
+        return RULES[rule]
     name = one_of(parameter, rule, RULES.keys() | plugins.installed(ENTRY_POINTS).keys())
-    if name not in RULES:
-        found = plugins.load(ENTRY_POINTS, name, parameter)
-        if not isinstance(found, Rule) or found.name != name:
-            raise ParameterError(
-                parameter, "the package that lists it has no circuitsim.rules.Rule so named", name
-            )
-        register(found)
-    return RULES[name]
+    found = plugins.load(ENTRY_POINTS, name, parameter)
+    if not isinstance(found, Rule) or found.name != name:
+        raise ParameterError(
+            parameter, "the package that lists it has no circuitsim.rules.Rule so named", name
+        )
+    return register(found)
 
 
 @lru_cache(maxsize=100)

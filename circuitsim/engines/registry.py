@@ -45,10 +45,10 @@ def find(engine: str, parameter: str = "engine") -> type[Engine]:
     ParameterError
         If there is no such engine.
     """
-    name = one_of(parameter, engine, ENGINES.keys() | plugins.installed(ENTRY_POINTS).keys())
-    if name not in ENGINES:
-        register(name, plugins.load(ENTRY_POINTS, name, parameter))
-    return ENGINES[name]
+    if not isinstance(engine, str) or engine not in ENGINES:
+        one_of(parameter, engine, ENGINES.keys() | plugins.installed(ENTRY_POINTS).keys())
+        register(engine, plugins.load(ENTRY_POINTS, engine, parameter))
+    return ENGINES[engine]
 
 
 def get(engine: str, codegen: str = "auto") -> Engine:
