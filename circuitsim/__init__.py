@@ -25,7 +25,7 @@ _HOMES = {
     "simulate": "engines.simulation",
     "transfer": "engines.transfer",
 }
-_MODULES = ("inputs", "measures", "rules", "studies", "theory")
+_MODULES = ("inputs", "measures", "rules", "studies", "theory", "vision")
 
 __all__ = [
     "Circuit",
@@ -47,10 +47,11 @@ __all__ = [
     "studies",
     "theory",
     "transfer",
+    "vision",
 ]
 
 if TYPE_CHECKING:
-    from circuitsim import inputs, measures, rules, studies, theory
+    from circuitsim import inputs, measures, rules, studies, theory, vision
     from circuitsim.description import describe
     from circuitsim.engines.simulation import log_spaced, simulate
     from circuitsim.engines.transfer import transfer

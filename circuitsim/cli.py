@@ -70,6 +70,7 @@ def run(
     """
     parsed = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
+    parsed.prog = parser.prog
     parsed.command_line = shlex.join([*parser.prog.split(), *given])
     kept: list[Callable[[], str]] = []
     parsed.kept = kept  # gives what to say of finished work, if the command is stopped
@@ -110,14 +111,17 @@ def run(
         signal.signal(signal.SIGTERM, previous)
 
 
-def jobs(given: int | None) -> int:
-    """Return how many processes or threads to use: as many as given, or as there are cores."""
+def jobs(given: int | None, name: str = "jobs") -> int:
+    """Return how many processes or threads to use: as many as given, or as there are cores.
+
+    ``name`` is that of the option.
+    """
     from circuitsim.studies.local import available_cores
     from circuitsim.validation import integer
 
     if given is None:
         return available_cores()
-    return min(integer("jobs", given, minimum=1), 256)
+    return min(integer(name, given, minimum=1), 256)
 
 
 def check_memory(study: Study) -> None:

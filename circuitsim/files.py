@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]{1,10})-[^.]*\.part", re.DOTALL)
 _FORGOTTEN = 86_400  # seconds after which another machine's temporary file is nobody's any more
@@ -106,15 +106,38 @@ def read_bytes(path: Path, at_most: int) -> bytes:
     """
     if path.is_symlink():
         raise ValueError("it is a symbolic link")
-    # Opening a pipe would wait for somebody to write to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is not a regular file")
-        if found.st_size > at_most:
-            raise ValueError(f"it has {found.st_size} bytes")
+    with open_regular(path, follow=False) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > at_most:
+            raise ValueError(f"it has {size} bytes")
         return file.read(at_most)
+
+
+@contextmanager
+def open_regular(path: Path, follow: bool = True) -> Iterator[BinaryIO]:
+    """Open a file for reading that anybody may have put there.
+
+    Parameters
+    ----------
+    path : Path
+        What to open.
+    follow : bool
+        Whether it may be a symbolic link to a file.
+
+    Raises
+    ------
+    ValueError
+        If it is no regular file.
+    OSError
+        If there is none, or it cannot be read.
+    """
+    # Opening a pipe would wait for somebody to write to it.
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is not a regular file")
+        yield file
 
 
 def own_directory(path: Path) -> Path:

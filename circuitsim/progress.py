@@ -16,8 +16,8 @@ from circuitsim.studies.runner import Observer
 @contextmanager
 def line() -> Iterator[Callable[[float], None]]:
     """Give a callable that shows the share of the work done on a terminal; silent in a pipe."""
-    with _bar(1.0, "") as bar:
-        yield lambda done: bar.update(max(0.0, done - bar.n))
+    with bar(1.0, "") as shown:
+        yield lambda done: shown.update(max(0.0, done - shown.n))
 
 
 class Progress(Observer):
@@ -37,7 +37,7 @@ class Progress(Observer):
     def begun(self, total: int, reused: int) -> None:
         if reused:
             self.note(f"{reused} of {total} circuits were there already in {self._store}")
-        self._bar = _bar(total, "{n:.1f}/{total} circuits, ", initial=reused)
+        self._bar = bar(total, "{n:.1f}/{total} circuits, ", initial=reused)
 
     def advanced(self, done: float) -> None:
         self._bar.update(max(0.0, done - self._bar.n))
@@ -47,7 +47,8 @@ class Progress(Observer):
             print(message, file=sys.stderr)
 
 
-def _bar(total: float, amount: str, initial: float = 0) -> Any:
+def bar(total: float, amount: str, initial: float = 0) -> Any:
+    """Return a line that shows how much of a total is done; ``amount`` says it in its units."""
     return tqdm(
         total=total,
         initial=initial,

@@ -31,7 +31,7 @@ def parser() -> cli.Parser:
         nargs="+",
         default=[3, 6, 9],
         metavar="K",
-        help="kernel sizes; a circuit has K x K inputs",
+        help="kernel sizes; a circuit has K x K inputs for each of its --channels",
     )
     grid.add_argument(
         "--gamma",
@@ -79,6 +79,13 @@ def parser() -> cli.Parser:
         default=None,
         metavar="FILE.py",
         help="Python file to run first, which registers rules; None: no file",
+    )
+    model.add_argument(
+        "--channels",
+        type=int,
+        default=1,
+        metavar="C",
+        help="channels of the input patterns, such as the 3 of colour images",
     )
     model.add_argument(
         "--presentations",

@@ -127,7 +127,7 @@ def test_without_a_compiler_numpy_is_used_and_said_in_one_line(tmp_path):
 
 def test_importing_the_package_is_light():
     script = (
-        "import sys, circuitsim, circuitsim.sweep, circuitsim.export\n"
+        "import sys, circuitsim, circuitsim.sweep, circuitsim.export, circuitsim.classify\n"
         "heavy = ('brian2', 'numba', 'matplotlib', 'xarray', 'numpy')\n"
         "print([m for m in heavy if m in sys.modules])"
     )

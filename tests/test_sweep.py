@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import time
@@ -188,14 +189,13 @@ def test_a_larger_grid_reuses_what_is_there(small, tmp_path):
     xr.testing.assert_identical(same.drop_attrs(), contents(directory / "out.nc")[0])
 
 
-def test_another_sweep_is_not_overwritten(small, tmp_path):
+def test_another_sweep_is_not_overwritten(small, tmp_path, capsys):
     output = tmp_path / "out.nc"
-    assert run(*SMALL, "--output", output).returncode == 0
+    shutil.copy(small[0] / "out.nc", output)
     before = output.read_bytes()
     for change in (["--seed", 1], ["--presentations", 5], ["--gamma", 0.1], ["--trials", 1]):
-        done = run(*SMALL, "--output", output, *change)
-        assert done.returncode == 2
-        assert "holds another sweep" in done.stderr
+        assert in_process(*SMALL, "--output", output, *change) == 2
+        assert "holds another sweep" in capsys.readouterr().err
         assert output.read_bytes() == before
     done = run(*SMALL, "--output", output, "--seed", 1, "--overwrite")
     assert done.returncode == 0, done.stderr
@@ -203,9 +203,8 @@ def test_another_sweep_is_not_overwritten(small, tmp_path):
     stranger = tmp_path / "notes.nc"
     stranger.write_text("do not lose me")
     for overwrite in ([], ["--overwrite"]):
-        done = run(*SMALL, "--output", stranger, *overwrite)
-        assert done.returncode == 2
-        assert "exists and is no sweep" in done.stderr
+        assert in_process(*SMALL, "--output", stranger, *overwrite) == 2
+        assert "exists and is no sweep" in capsys.readouterr().err
     assert stranger.read_text() == "do not lose me"
     assert not (tmp_path / "notes.cells").exists()
 

@@ -35,6 +35,7 @@ def sweep(dataset: xr.Dataset) -> Figure:
     """
     panels = list(product(dataset["k"].to_numpy(), dataset["neurons"].to_numpy()))
     series = list(product(dataset["gamma"].to_numpy(), dataset["alpha"].to_numpy()))
+    channels = int(dataset.attrs.get("channels", 1))
     many = len(dataset["alpha"]) > 1
     own = _has_circuit(dataset) and bool(dataset["fixed_point_snr_w"].notnull().any())
     labels = [
@@ -56,7 +57,8 @@ def sweep(dataset: xr.Dataset) -> Figure:
             if own:
                 limit(axis, 1 / point["fixed_point_snr_w"], colour, "-.")
         many = len(dataset["neurons"]) > 1
-        axis.set_title(f"k = {k}" + (f", {neurons} neurons" if many else ""), fontsize=9)
+        title = f"k = {k}" + (f", {channels} channels" if channels > 1 else "")
+        axis.set_title(title + (f", {neurons} neurons" if many else ""), fontsize=9)
         _tidy(axis)
     for axis in axes.flat[len(panels) :]:
         axis.remove()

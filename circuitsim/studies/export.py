@@ -38,6 +38,7 @@ def export_weights(
     ``gamma``, ``alpha``      (S,) float64                    parameters of each circuit
     ``trial``                 (S,) int64                      its number
     ``k``, ``neurons``        () int64                        kernel size, neurons in the pool
+    ``channels``              () int64                        inputs are (row, column, channel)
     ``rule``, ``study``       () str                          the rule; all parameters, as JSON
     ``source``, ``citation``  () str                          the sweep's file; the paper
     ``schema``                () str                          ``"circuitsim weights"``
@@ -94,6 +95,7 @@ def export_weights(
         "alpha": circuits["alpha"].to_numpy(),
         "trial": circuits["trial"].to_numpy(),
         "k": np.int64(k),
+        "channels": np.int64(study.channels),
         "neurons": np.int64(circuits.sizes["neuron"]),
         "rule": study.rule,
         "study": dataset.attrs["study"],

@@ -124,7 +124,7 @@ def _time(study: Study, job: tuple[Cell, ...]) -> _Timing:
 
 
 def _synapses(cell: Cell) -> int:
-    return cell.neurons * cell.k**2
+    return cell.neurons * cell.k**2  # times the channels, which are the same for all
 
 
 def _spoken(seconds: float) -> str:

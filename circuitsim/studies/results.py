@@ -34,7 +34,7 @@ CITATION = (
 _PACKAGES = ("brian2", "numpy", "scipy", "numba", "xarray", "h5netcdf", "h5py")
 
 ATTRIBUTES = {
-    "k": ("kernel size; a circuit has k^2 inputs", "1"),
+    "k": ("kernel size; a circuit has k^2 inputs for each channel", "1"),
     "gamma": ("pull towards the initial weights", "1"),
     "alpha": ("strength of inhibition", "1"),
     "neurons": ("number of neurons in a pool", "1"),
@@ -89,7 +89,7 @@ def merge(
     with netcdf.writing(path) as add:
         for (i, k), (m, neurons) in product(enumerate(study.k), enumerate(study.neurons)):
             axes = (len(study.gamma), len(study.alpha), 1, study.trials)
-            weights = np.empty((*axes, neurons, k**2))
+            weights = np.empty((*axes, neurons, study.n_inputs(k)))
             for (g, gamma), (a, alpha), trial in product(
                 enumerate(study.gamma), enumerate(study.alpha), range(study.trials)
             ):
@@ -126,6 +126,7 @@ def attributes(study: Study) -> dict[str, str | int]:
         "engine": study.engine,
         "codegen": study.codegen,
         "seed": study.seed,
+        "channels": study.channels,
         "citation": CITATION,
         "circuitsim_version": circuitsim.__version__,
         **{f"{name}_version": _version(name) for name in _PACKAGES},
@@ -258,11 +259,12 @@ def _layout(study: Study) -> dict[str, netcdf.Layout]:
     }
     for k, neurons in product(study.k, study.neurons):
         inner = {name: size for name, size in axes.items() if name != "k"}
+        n_inputs = study.n_inputs(k)
         layout[weights_group(study.neurons, k, neurons)] = inner | {
             "neurons": (1,),
             "neuron": (neurons,),
-            "input": (k**2,),
-            "weights": (sizes["gamma"], sizes["alpha"], 1, sizes["trial"], neurons, k**2),
+            "input": (n_inputs,),
+            "weights": (sizes["gamma"], sizes["alpha"], 1, sizes["trial"], neurons, n_inputs),
         }
     return layout
 

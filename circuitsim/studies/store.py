@@ -135,7 +135,7 @@ def _layout(study: Study, cell: Cell) -> _Layout:
     number, byte = np.dtype("<f8"), np.dtype("u1")
     layout: _Layout = dict.fromkeys(CURVES, ((study.presentations + 1,), number))
     layout["limits"] = ((len(LIMITS),), number)
-    layout["weights"] = ((cell.neurons, cell.k**2), number)
+    layout["weights"] = ((cell.neurons, study.n_inputs(cell.k)), number)
     layout["seconds"] = ((1,), number)
     layout["digest"] = ((DIGEST_LENGTH,), byte)
     layout["cell"] = ((len(cell.to_json()),), byte)

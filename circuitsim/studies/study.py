@@ -94,7 +94,7 @@ class Study:
     Parameters
     ----------
     k : sequence of int
-        Kernel sizes; a circuit has K = k^2 inputs.
+        Kernel sizes; a circuit has K = k^2 inputs for each channel.
     gamma, alpha : sequence of float
         Pull towards the initial weights, strength of inhibition.
     neurons : sequence of int
@@ -109,7 +109,8 @@ class Study:
     engine, codegen : str
         As in `circuitsim.simulate`.
     seed : int
-        Fixes all weights and inputs, together with k, neurons and the number of a trial alone.
+        Fixes all weights and inputs, together with k, neurons, channels and the number of a trial
+        alone.
     correlation : float
         Correlation between any two inputs.
     tau, presentation, dt : float
@@ -119,6 +120,8 @@ class Study:
     momentum, learning_rate : float, optional
         Heavy-ball momentum; learning rate of a step of 1 ms at the start (of an update, for a rule
         that makes one a presentation), by default as published.
+    channels : int
+        Channels of the input patterns.
 
     Raises
     ------
@@ -143,11 +146,12 @@ class Study:
     dt: float = float(DT / ms)
     momentum: float = 0.95
     learning_rate: float | None = None
+    channels: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rule", str(rules.get(self.rule, "Study.rule")))
         registry.find(self.engine, "Study.engine").check_rule(self.definition)
-        for name in ("trials", "presentations"):
+        for name in ("trials", "presentations", "channels"):
             integer(f"Study.{name}", getattr(self, name), minimum=1)
         integer("Study.seed", self.seed, minimum=0)
         for name, minimum in (("k", 1), ("neurons", 2)):
@@ -173,7 +177,7 @@ class Study:
                 self.alpha,
             )
         for k in self.k:
-            check_correlation(self.correlation, k**2)
+            check_correlation(self.correlation, self.n_inputs(k))
         for gamma, alpha in itertools.product(self.gamma, self.alpha):
             self.plasticity(gamma).check_step(self.dt)
             circuit = self.circuit(2, alpha)
@@ -197,6 +201,10 @@ class Study:
     def per_presentation(self) -> bool:
         """Whether the rule makes one update a presentation."""
         return self.definition.per_presentation
+
+    def n_inputs(self, k: int) -> int:
+        """Inputs of a circuit, K: the pixels of its kernel, (row, column, channel)."""
+        return k**2 * self.channels
 
     @property
     def size(self) -> int:
@@ -250,17 +258,22 @@ class Study:
     def initial_weights(self, cell: Cell) -> NDArray[np.float64]:
         """Initial weights of a cell, 1 + N(0, 1), shape (neuron, input)."""
         rng = np.random.default_rng(self._seed(cell, 0))
-        return 1 + rng.standard_normal((cell.neurons, cell.k**2))
+        return 1 + rng.standard_normal((cell.neurons, self.n_inputs(cell.k)))
 
     def inputs(self, cell: Cell) -> GaussianInputs:
         """Inputs of a cell."""
         return GaussianInputs(
-            self.presentations, cell.k**2, self._seed(cell, 1), self.covariance(cell.k)
+            self.presentations,
+            self.n_inputs(cell.k),
+            self._seed(cell, 1),
+            self.covariance(cell.k),
         )
 
     def covariance(self, k: int) -> NDArray[np.float64] | None:
         """Covariance of the inputs, None for the identity."""
-        return None if self.correlation == 0 else equicorrelated(self.correlation, k**2)
+        if self.correlation == 0:
+            return None
+        return equicorrelated(self.correlation, self.n_inputs(k))
 
     def to_json(self) -> str:
         """Return all parameters as text."""
@@ -314,17 +327,20 @@ class Study:
         """Bytes that running the study takes at least, by the parameter that matters most to it."""
         points = len(self.gamma) * len(self.alpha)
         shapes = len(self.k) * len(self.neurons)
-        synapses = max(self.neurons) * max(self.k) ** 2
+        sizes = {"k": max(self.k) ** 2, "channels": self.channels, "neurons": max(self.neurons)}
+        synapses = math.prod(sizes.values())
         return {
             # Weights, momentum and what they are made from, in one engine call.
-            "k" if max(self.k) ** 2 > max(self.neurons) else "neurons": 80.0 * synapses,
+            max(sizes, key=lambda name: sizes[name]): 80.0 * synapses,
             "trials": points * self.trials * (8.0 * synapses + 300 * shapes),
             "presentations": 24.0 * (self.presentations + 1) * points * shapes * self.trials,
         }
 
     def _seed(self, cell: Cell, purpose: int) -> np.random.SeedSequence:
         # Not of gamma, alpha, rule or engine: these are compared on the same weights and inputs.
-        key = (cell.k, cell.neurons, cell.trial, purpose)
+        key: tuple[int, ...] = (cell.k, cell.neurons, cell.trial, purpose)
+        if self.channels > 1:  # else as before there were channels
+            key = (*key, self.channels)
         return np.random.SeedSequence(self.seed, spawn_key=key)
 
     def digest(self, cell: Cell) -> str:
@@ -339,6 +355,7 @@ class Study:
             name: value
             for name, value in asdict(self).items()
             if name not in ("k", "gamma", "alpha", "neurons", "trials")
+            and (name, value) != ("channels", 1)  # cells from before there were channels
         }
         return json.dumps(values, sort_keys=True)
 

@@ -1,0 +1,428 @@
+"""Training of image classifiers: ``python -m circuitsim.classify train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuitsim import cli
+from circuitsim.classify_options import add_data, add_threads
+
+if TYPE_CHECKING:
+    from circuitsim.vision.runs import Run
+    from circuitsim.vision.sharing import Sharing
+    from circuitsim.vision.training import Progress
+
+HELP = "train a network"
+DESCRIPTION = (
+    "Train a network and write it, with the history of its training, into a directory: run.json "
+    "(what is trained), checkpoint.npz (the network) and history.nc. The numbers depend on the "
+    "options and the data alone, not on the number of threads, nor on having been interrupted."
+)
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_data(p.add_argument_group("images"), "digits")
+    network = p.add_argument_group("network")
+    network.add_argument(
+        "--network",
+        default="small",
+        metavar="NAME",
+        help="small (4 layers) or resnet20",
+    )
+    network.add_argument(
+        "--connectivity",
+        default="lc",
+        metavar="NAME",
+        help="lc (locally connected) or conv (convolutional)",
+    )
+    network.add_argument(
+        "--width",
+        type=int,
+        default=None,
+        metavar="W",
+        help="channels of the first layer; None: 32 in small, 16 in resnet20",
+    )
+    awake = p.add_argument_group("awake")
+    awake.add_argument("--epochs", type=int, default=10, metavar="E", help="epochs of training")
+    awake.add_argument(
+        "--batch-size",
+        type=int,
+        default=128,
+        metavar="B",
+        help="images in a batch, repetitions included",
+    )
+    awake.add_argument("--optimiser", default="adamw", metavar="NAME", help="adamw or sgd")
+    awake.add_argument(
+        "--learning-rate",
+        type=float,
+        default=None,
+        metavar="RATE",
+        help="learning rate of the first batch; None: 0.001 with adamw, 0.1 with sgd",
+    )
+    awake.add_argument(
+        "--weight-decay",
+        type=float,
+        default=None,
+        metavar="D",
+        help="pull of weights to 0, as a factor of the weights; None: 0.01 with adamw, 0.0005 with "
+        "sgd",
+    )
+    awake.add_argument(
+        "--momentum",
+        type=float,
+        default=None,
+        metavar="MU",
+        help="momentum of sgd; None: 0.9",
+    )
+    awake.add_argument(
+        "--schedule",
+        default="cosine",
+        metavar="NAME",
+        help="how the learning rate changes: constant, cosine (to 0) or step",
+    )
+    awake.add_argument(
+        "--milestones",
+        type=int,
+        nargs="+",
+        default=None,
+        metavar="E",
+        help="epochs after which the learning rate takes a step; None: half and three quarters of "
+        "them",
+    )
+    awake.add_argument(
+        "--factor",
+        type=float,
+        default=None,
+        metavar="F",
+        help="what each step multiplies the learning rate by; None: 0.25",
+    )
+    awake.add_argument(
+        "--crop-padding",
+        type=int,
+        default=0,
+        metavar="P",
+        help="black pixels added on every side of an image before a random crop of its size",
+    )
+    awake.add_argument("--flips", action="store_true", help="mirror every second image or so")
+    awake.add_argument(
+        "--repetitions",
+        type=int,
+        default=1,
+        metavar="R",
+        help="crops of each image within a batch",
+    )
+    awake.add_argument(
+        "--validation",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the training images that is set aside for validation; 0: none",
+    )
+    awake.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="SEED",
+        help="fixes weights, validation images, order, crops and sleeps",
+    )
+    asleep = p.add_argument_group("asleep")
+    asleep.add_argument(
+        "--sharing",
+        default="none",
+        metavar="HOW",
+        help="how locally connected layers share weights: none, instant, rule, circuit or gated",
+    )
+    asleep.add_argument(
+        "--share-every",
+        type=int,
+        default=None,
+        metavar="B",
+        help="batches from one sleep to the next; must be given unless --sharing is none",
+    )
+    for name, unit, letter, what, default in (
+        ("presentations", int, "P", "input patterns shown in a sleep", "10 for each of its inputs"),
+        ("gamma", float, "G", "pull towards the weights before the sleep, dimensionless", "0.001"),
+        ("alpha", float, "A", "strength of inhibition, dimensionless", "10"),
+        ("tau", float, "MS", "time constant of the rates, in ms", "30"),
+        (
+            "sharing-rate",
+            float,
+            "RATE",
+            "learning rate in a sleep, of a step of 1 ms (of an update, for rule), dimensionless",
+            "one that suits the number of inputs",
+        ),
+    ):
+        asleep.add_argument(
+            f"--{name}",
+            type=unit,
+            default=None,
+            metavar=letter,
+            help=f"{what}; None: {default}",
+        )
+    how = p.add_argument_group("how to run it")
+    add_threads(how)
+    how.add_argument(
+        "--output",
+        type=Path,
+        default=Path("classifier"),
+        metavar="RUN",
+        help="directory to write",
+    )
+    how.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the run in this directory stopped, with its own options; begin it if it "
+        "has not begun",
+    )
+
+
+def body(options: argparse.Namespace) -> int:
+    """Train a network; return the exit code."""
+    import filelock
+
+    from circuitsim.files import entries, own_directory, remove_abandoned
+    from circuitsim.vision import checkpoints, datasets, parallel
+    from circuitsim.vision.runs import Run
+    from circuitsim.vision.training import Diverged
+
+    directory: Path = options.output
+    threads = cli.jobs(options.threads, "threads")
+    begun = (directory / checkpoints.DESCRIPTION).exists()
+    if not options.resume and (directory / checkpoints.ARRAYS).exists():
+        raise cli.UsageError(
+            f"--output {directory}: holds a run already; give --resume to go on with it, or name "
+            "another directory"
+        )
+    if begun and options.resume:
+        run = Run.read(directory)
+        _check_same(options, run)
+        data = datasets.load(run.dataset, options.data, options.download)
+    else:
+        data = datasets.load(options.dataset, options.data, options.download)
+        run = _described(options, data)
+    with _sharing_options():
+        trainer = run.trainer(data)
+    try:
+        own_directory(directory)
+    except OSError as error:
+        raise cli.UsageError(f"--output {directory}: {error.strerror}") from None
+    lock = filelock.FileLock(directory / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise cli.UsageError(f"--output {directory}: another process is training it") from None
+    with lock, parallel.threads(threads), _Observer(run, trainer.per_epoch) as observer:
+        remove_abandoned(entries(directory))
+        if begun and options.resume:
+            trainer.resume(directory)
+        else:
+            run.write(directory, _provenance(options))
+        options.kept.append(lambda: _kept(directory))
+        observer.begun(trainer.progress)
+        try:
+            attributes = {
+                "title": "History of the training of an image classifier",
+                "run": json.dumps(run.plain()),
+                **_provenance(options),
+            }
+            trainer.run(directory, observer.advanced, attributes=attributes)
+        except Diverged as error:
+            observer.close()
+            print(
+                f"{options.prog}: error: {error}; try a lower --learning-rate; {_kept(directory)}",
+                file=sys.stderr,
+            )
+            return cli.EXIT_FAILED
+    print(f"\nrun: {directory}")
+    return 0
+
+
+def _provenance(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the numbers may depend on beside the description, for people to read."""
+    import platform
+    from datetime import UTC, datetime
+
+    import numpy as np
+
+    import circuitsim
+
+    return {
+        "circuitsim_version": circuitsim.__version__,
+        "numpy_version": np.__version__,
+        "python_version": platform.python_version(),
+        "machine": f"{platform.node()}: {platform.platform()}",
+        "command_line": options.command_line,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _described(options: argparse.Namespace, data: Any) -> Run:
+    """Describe the run that the options ask for."""
+    from circuitsim.vision.runs import Run
+    from circuitsim.vision.training import Training
+
+    names = set(Training.__dataclass_fields__) - {"milestones", "factor"}
+    given = {name: getattr(options, name) for name in names}
+    for name in ("milestones", "factor"):
+        value = getattr(options, name)
+        if value is not None:
+            if options.schedule != "step":
+                raise cli.UsageError(f"--{name} has no effect without --schedule step")
+            given[name] = tuple(value) if name == "milestones" else value
+    return Run.new(
+        data,
+        Training(**given),
+        _sharing(options),
+        network=options.network,
+        connectivity=options.connectivity,
+        width=options.width,
+    )
+
+
+def _sharing(options: argparse.Namespace) -> Sharing | None:
+    from brian2 import ms
+
+    from circuitsim.validation import one_of
+    from circuitsim.vision.sharing import METHODS, Sharing
+
+    one_of("sharing", options.sharing, METHODS)
+    fields = {"sharing_rate": "learning_rate"}
+    names = ("presentations", "gamma", "alpha", "tau", "sharing_rate")
+    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    if options.sharing in ("none", "instant") and given:
+        option = next(iter(given)).replace("_", "-")
+        raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
+    if options.sharing == "none":
+        return None
+    if options.share_every is None:
+        raise cli.UsageError(
+            f"--sharing {options.sharing} needs --share-every, the batches between sleeps"
+        )
+    if "tau" in given:
+        given["tau"] = given["tau"] * ms
+    with _sharing_options():
+        return Sharing(options.sharing, **{fields.get(n, n): v for n, v in given.items()})
+
+
+@contextmanager
+def _sharing_options() -> Iterator[None]:
+    """Name the option of sharing in an error, not that of training."""
+    from circuitsim.validation import ParameterError
+
+    try:
+        yield
+    except ParameterError as error:
+        if error.parameter != "Sharing.learning_rate":
+            raise
+        raise ParameterError("sharing_rate", error.rule, error.value) from None
+
+
+def _check_same(options: argparse.Namespace, run: Run) -> None:
+    """Refuse options that differ both from their defaults and from the run that is to go on."""
+    from dataclasses import asdict
+
+    from brian2 import ms
+
+    of_run: dict[str, Any] = {"dataset": run.dataset, "sharing": "none"}
+    of_run |= asdict(run.architecture) | asdict(run.training)
+    if run.sharing is not None:
+        sharing = asdict(run.sharing)
+        of_run |= {"sharing": sharing["method"], "sharing_rate": sharing["learning_rate"]}
+        of_run |= {n: sharing.get(n) for n in ("presentations", "gamma", "alpha")}
+        if sharing.get("tau") is not None:
+            of_run["tau"] = float(sharing["tau"] / ms)
+    free = (
+        "data",
+        "download",
+        "threads",
+        "output",
+        "resume",
+        "subcommand",
+        "command_line",
+        "kept",
+        "prog",
+    )
+    parser = cli.Parser()
+    add_options(parser)
+    defaults = parser.parse_args([])
+    for name, value in vars(options).items():
+        value = tuple(value) if isinstance(value, list) else value
+        if name in free or value == getattr(defaults, name) or value == of_run.get(name):
+            continue
+        option = "--" + name.replace("_", "-")
+        raise cli.UsageError(
+            f"{option}: the run in {options.output} has {of_run.get(name)}; leave it out to "
+            "go on with it, or name another --output"
+        )
+
+
+def _kept(directory: Path) -> str:
+    from circuitsim.vision import checkpoints
+    from circuitsim.vision.training import Progress
+
+    content = checkpoints.read_progress(directory)
+    if content is None:
+        return "no checkpoint had been written yet"
+    progress = Progress(**content)
+    return (
+        f"the checkpoint after {progress.epoch} epochs and {progress.batch} batches is in "
+        f"{directory}: the same command with --resume goes on from there"
+    )
+
+
+class _Observer:
+    """Prints a line for every epoch, and shows how the present one goes on a terminal."""
+
+    def __init__(self, run: Run, per_epoch: int) -> None:
+        self._epochs, self._per_epoch = run.training.epochs, per_epoch
+        self._printed = 0
+        self._bar: Any = None
+
+    def __enter__(self) -> _Observer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def begun(self, progress: Progress) -> None:
+        from circuitsim.progress import bar
+
+        self._printed = len(progress.history)
+        if progress.batches:
+            print(f"going on after {progress.epoch} epochs and {progress.batch} batches")
+        total = self._epochs * self._per_epoch
+        self._bar = bar(total, "{n:.0f}/{total} batches, ", initial=progress.batches)
+
+    def advanced(self, progress: Progress) -> None:
+        self._bar.update(progress.batches - self._bar.n)
+        if progress.images:
+            loss, top1, _ = progress.means
+            self._bar.set_description_str(
+                f"epoch {progress.epoch + 1}, loss {loss:.3f}, top-1 {100 * top1:.0f} %: ",
+                refresh=False,
+            )
+        for number, row in enumerate(progress.history[self._printed :], self._printed + 1):
+            self._print(number, row)
+        self._printed = len(progress.history)
+
+    def _print(self, number: int, row: dict[str, Any]) -> None:
+        parts = [
+            f"{part} loss {row[part][0]:.4f} top-1 {100 * row[part][1]:5.2f} %"
+            for part in ("train", "validation", "test")
+            if part in row
+        ]
+        self._bar.clear()
+        print(
+            f"epoch {number}/{self._epochs}: {', '.join(parts)}, {row['seconds']:.1f} s", flush=True
+        )

@@ -1,0 +1,198 @@
+"""Networks of the presets ``small`` and ``resnet20``, convolutional or locally connected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from circuitsim.validation import ParameterError, integer, one_of
+from circuitsim.vision.layers import (
+    Array,
+    BatchNorm2D,
+    Conv2D,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    LocallyConnected2D,
+    ReLU,
+    Residual,
+    Sequential,
+)
+
+NETWORKS = ("small", "resnet20")
+CONNECTIVITIES = {"conv": Conv2D, "lc": LocallyConnected2D}
+KERNEL = 3
+_WIDTHS = {"small": 32, "resnet20": 16}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Which network to make.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Rows, columns and channels of an image.
+    n_classes : int
+        At least 2.
+    network : {"small", "resnet20"}
+        ``small``: four layers with strides 2, 1, 2, 1 and widths w, w, 2 w, 2 w. ``resnet20``: that
+        of He et al. 2016 with n = 3 and widths w, 2 w, 4 w; its shortcuts have no parameters.
+        Kernels are 3 x 3 with padding 1 and no biases; batch norm and ReLU follow each; in the end
+        there are the mean over positions and a linear layer.
+    connectivity : {"conv", "lc"}
+        Whether kernels are shared or locally connected.
+    width : int, optional
+        Channels of the first layer; 32 for ``small`` and 16 for ``resnet20`` if None.
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of range.
+    """
+
+    input_shape: tuple[int, int, int]
+    n_classes: int
+    network: str = "small"
+    connectivity: str = "lc"
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if np.shape(self.input_shape) != (3,):
+            raise ParameterError(
+                "input_shape", "must be (rows, columns, channels)", self.input_shape
+            )
+        shape = tuple(integer("input_shape", n, minimum=1) for n in self.input_shape)
+        object.__setattr__(self, "input_shape", shape)
+        integer("n_classes", self.n_classes, minimum=2)
+        one_of("network", self.network, NETWORKS)
+        one_of("connectivity", self.connectivity, CONNECTIVITIES)
+        width = _WIDTHS[self.network] if self.width is None else self.width
+        object.__setattr__(self, "width", integer("width", width, minimum=1))
+
+
+class Network:
+    """A network of layers, from images to logits.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    rng : numpy.random.Generator, optional
+        Draws the weights; they are 0 if None, to be set.
+    dtype : float32 or float64
+
+    Attributes
+    ----------
+    architecture : Architecture
+    layers : dict of str to Layer
+        Those with parameters or a state, by name.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.architecture = architecture
+        build = {"small": _small, "resnet20": _resnet20}[architecture.network]
+        self._body = build(architecture, rng, dtype)
+        self.layers = {
+            name: layer for name, layer in self._body.named("") if layer.parameters or layer.state
+        }
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Return logits (image, class) of prepared images (row, column, channel, image)."""
+        return self._body.forward(x, training)
+
+    def backward(self, gradient: Array) -> None:
+        """Set the gradients of all layers from that of the logits."""
+        self._body.backward(gradient, wanted=False)
+
+    def lc_layers(self) -> dict[str, LocallyConnected2D]:
+        """Return the locally connected layers by name."""
+        return {n: la for n, la in self.layers.items() if isinstance(la, LocallyConnected2D)}
+
+    def parameters(self) -> dict[str, Array]:
+        """Return what is learned, by full names such as ``layer1.weights``."""
+        return self._all("parameters")
+
+    def gradients(self) -> dict[str, Array]:
+        """Return the gradients of the parameters, by the same names."""
+        return self._all("gradients")
+
+    def state(self) -> dict[str, Array]:
+        """Return the running statistics of batch norm, by full names such as ``norm1.mean``."""
+        return self._all("state")
+
+    def _all(self, kind: str) -> dict[str, Array]:
+        return {
+            f"{name}.{inner}": array
+            for name, layer in self.layers.items()
+            for inner, array in getattr(layer, kind).items()
+        }
+
+
+class _Builder:
+    """Adds layers and keeps the shape that they leave."""
+
+    def __init__(
+        self, architecture: Architecture, rng: np.random.Generator | None, dtype: Any
+    ) -> None:
+        *size, self.channels = architecture.input_shape
+        self.size = (size[0], size[1])
+        self._local = CONNECTIVITIES[architecture.connectivity]
+        self._rng, self._dtype = rng, dtype
+
+    def local(self, channels: int, stride: int = 1) -> tuple[Layer, Layer]:
+        """Receptive fields with their batch norm."""
+        layer = self._local(
+            self.size,
+            self.channels,
+            channels,
+            KERNEL,
+            stride,
+            padding=KERNEL // 2,
+            rng=self._rng,
+            dtype=self._dtype,
+        )
+        self.size, self.channels = layer.geometry.output_shape, channels
+        return layer, BatchNorm2D(channels, dtype=self._dtype)
+
+    def linear(self, outputs: int) -> Layer:
+        return Linear(self.channels, outputs, rng=self._rng, dtype=self._dtype)
+
+
+def _small(architecture: Architecture, rng: np.random.Generator | None, dtype: Any) -> Sequential:
+    build = _Builder(architecture, rng, dtype)
+    width = architecture.width or 0
+    layers: dict[str, Layer] = {}
+    for n, (factor, stride) in enumerate([(1, 2), (1, 1), (2, 2), (2, 1)], start=1):
+        layers[f"layer{n}"], layers[f"norm{n}"] = build.local(factor * width, stride)
+        layers[f"relu{n}"] = ReLU()
+    layers["pool"] = GlobalAveragePool()
+    layers["linear"] = build.linear(architecture.n_classes)
+    return Sequential(layers)
+
+
+def _resnet20(
+    architecture: Architecture, rng: np.random.Generator | None, dtype: Any
+) -> Sequential:
+    build = _Builder(architecture, rng, dtype)
+    width = architecture.width or 0
+    layers: dict[str, Layer] = {}
+    layers["layer1"], layers["norm1"] = build.local(width)
+    layers["relu1"] = ReLU()
+    for stage, block in ((s, b) for s in (1, 2, 3) for b in (1, 2, 3)):
+        stride = 2 if stage > 1 and block == 1 else 1
+        branch: dict[str, Layer] = {}
+        branch["layer1"], branch["norm1"] = build.local(width * 2 ** (stage - 1), stride)
+        branch["relu1"] = ReLU()
+        branch["layer2"], branch["norm2"] = build.local(width * 2 ** (stage - 1))
+        # The shortcut ends where the branch does: both halve odd sizes upwards.
+        layers[f"stage{stage}.block{block}"] = Residual(Sequential(branch), stride)
+    layers["pool"] = GlobalAveragePool()
+    layers["linear"] = build.linear(architecture.n_classes)
+    return Sequential(layers)

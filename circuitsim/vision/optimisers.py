@@ -1,0 +1,149 @@
+"""Optimisers, and how their learning rate changes while a network is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from circuitsim.vision.layers import Array
+from circuitsim.vision.parallel import over
+
+_PIECE = 2**15  # numbers that are updated at a time, while they are in a core's cache
+
+
+class Optimiser:
+    """Changes parameters against their gradients.
+
+    Parameters
+    ----------
+    parameters, gradients : dict of str to array
+        Arrays of the same names and shapes; those of a network.
+    weight_decay : float
+        Pull of the kernels' weights to 0 (biases, and the scales and shifts of batch norm, are left
+        alone); what it multiplies depends on the optimiser.
+
+    Attributes
+    ----------
+    state : dict of str to array
+        What the next step depends on besides the parameters, named ``moment.parameter``.
+    """
+
+    moments: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, parameters: dict[str, Array], gradients: dict[str, Array], weight_decay: float
+    ) -> None:
+        self._parameters, self._gradients = parameters, gradients
+        self._decay = weight_decay
+        self.steps = 0
+        self.state = {
+            f"{moment}.{name}": np.zeros_like(p)
+            for moment in self.moments
+            for name, p in parameters.items()
+        }
+
+    def step(self, rate: float) -> None:
+        """Change the parameters, with a learning rate of ``rate``."""
+        self.steps += 1
+        pieces = [
+            (name, slice(first, first + _PIECE))
+            for name, p in self._parameters.items()
+            for first in range(0, p.size, _PIECE)
+        ]
+
+        def update(n: int) -> None:
+            name, piece = pieces[n]
+            decay = self._decay if name.endswith("weights") else 0.0
+            moments = [self.state[f"{m}.{name}"].reshape(-1)[piece] for m in self.moments]
+            parameter = self._parameters[name].reshape(-1)[piece]
+            self._update(parameter, self._gradients[name].reshape(-1)[piece], moments, rate, decay)
+
+        over(update, len(pieces))
+
+    def _update(
+        self, parameter: Array, gradient: Array, moments: list[Array], rate: float, decay: float
+    ) -> None:
+        raise NotImplementedError
+
+
+class SGD(Optimiser):
+    """Gradient descent with momentum: v <- momentum v + gradient + decay w, w <- w - rate v.
+
+    Parameters
+    ----------
+    parameters, gradients, weight_decay
+        As of `Optimiser`.
+    momentum : float
+    """
+
+    moments = ("velocity",)
+
+    def __init__(
+        self,
+        parameters: dict[str, Array],
+        gradients: dict[str, Array],
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+    ) -> None:
+        super().__init__(parameters, gradients, weight_decay)
+        self._momentum = momentum
+
+    def _update(
+        self, parameter: Array, gradient: Array, moments: list[Array], rate: float, decay: float
+    ) -> None:
+        (velocity,) = moments
+        velocity *= self._momentum
+        velocity += gradient
+        if decay:
+            velocity += decay * parameter
+        parameter -= rate * velocity
+
+
+class AdamW(Optimiser):
+    """Adam whose weight decay, w <- w - rate decay w, is apart from the gradient.
+
+    References
+    ----------
+    I. Loshchilov and F. Hutter, ICLR 2019, arXiv:1711.05101.
+    """
+
+    moments = ("mean", "square")
+    betas = (0.9, 0.999)
+    epsilon = 1e-8
+
+    def _update(
+        self, parameter: Array, gradient: Array, moments: list[Array], rate: float, decay: float
+    ) -> None:
+        mean, square = moments
+        first, second = self.betas
+        mean *= first
+        mean += (1 - first) * gradient
+        square *= second
+        change = np.square(gradient)
+        change *= 1 - second
+        square += change
+        # rate * (mean/(1 - first^t)) / (sqrt(square/(1 - second^t)) + epsilon)
+        np.sqrt(square, out=change)
+        change *= 1 / math.sqrt(1 - second**self.steps)
+        change += self.epsilon
+        np.divide(mean, change, out=change)
+        change *= rate / (1 - first**self.steps)
+        if decay:
+            parameter *= 1 - rate * decay
+        parameter -= change
+
+
+def step_factor(done: float, milestones: Sequence[int], factor: float) -> float:
+    """Share of the learning rate after ``done`` epochs: ``factor`` for every milestone passed."""
+    return float(factor ** sum(done >= m for m in milestones))
+
+
+def cosine_factor(done: float, epochs: int) -> float:
+    """Share of the learning rate after ``done`` of ``epochs`` epochs, from 1 to 0.
+
+    I. Loshchilov and F. Hutter, ICLR 2017, arXiv:1608.03983, without restarts.
+    """
+    return 0.5 * (1 + math.cos(math.pi * done / epochs))

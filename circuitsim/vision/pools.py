@@ -1,0 +1,87 @@
+"""Which neurons of a locally connected layer form a pool: those whose fields see the same pattern.
+
+While the layer sleeps its input is one pattern of kernel x kernel x channels, repeated in rows and
+columns. The field at output position i starts at input row ``i * stride - padding``, and so at row
+``phase = (i * stride - padding) mod kernel`` of the pattern; likewise for columns. Fields of equal
+phases see the same numbers, those of others see them shifted cyclically. With the stride s and
+kernel k there are k/gcd(s, k) phases in each direction, k^2 pools in all where s and k have no
+common factor, in each output channel.
+
+Fields that reach into the padding see zeros in place of a part of the pattern: these *border*
+positions belong to no pool of the dynamics. The others are *inner* positions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from circuitsim.vision.geometry import Geometry
+
+
+class Pool(NamedTuple):
+    """Output positions whose fields see the same pattern.
+
+    Attributes
+    ----------
+    rows, columns : slice
+        All pairs of them are positions of the pool.
+    phase : tuple of int
+        Row and column of the pattern where their fields start.
+    size : int
+        Number of positions.
+    """
+
+    rows: slice
+    columns: slice
+    phase: tuple[int, int]
+    size: int
+
+
+def pools(geometry: Geometry, inner: bool = True) -> list[Pool]:
+    """Pools of a layer.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Of the layer.
+    inner : bool
+        Whether to leave out border positions.
+
+    Returns
+    -------
+    list of Pool
+        Each position is in at most one, and all (inner) positions are in one. Empty if there are no
+        inner positions, as in a layer that hardly exceeds its kernel.
+
+    Examples
+    --------
+    >>> [p.size for p in pools(Geometry((8, 8), kernel=3, padding=1))]
+    [4, 4, 4, 4, 4, 4, 4, 4, 4]
+    >>> len(pools(Geometry((8, 8), kernel=4, stride=2)))
+    4
+    """
+    rows, columns = (_along(geometry, axis, inner) for axis in (0, 1))
+    return [
+        Pool(r, c, (r_phase, c_phase), _count(r) * _count(c))
+        for r, r_phase in rows
+        for c, c_phase in columns
+    ]
+
+
+def _along(geometry: Geometry, axis: int, inner: bool) -> list[tuple[slice, int]]:
+    """Positions along one axis by phase."""
+    k, s, padding = geometry.kernel, geometry.stride, geometry.padding
+    first, last = 0, geometry.output_shape[axis] - 1
+    if inner:
+        first = -(-padding // s)
+        last = (geometry.input_shape[axis] + padding - k) // s
+    period = k // math.gcd(s, k)
+    return [
+        (slice(start, last + 1, period), (start * s - padding) % k)
+        for start in range(first, min(first + period, last + 1))
+    ]
+
+
+def _count(positions: slice) -> int:
+    return len(range(positions.start, positions.stop, positions.step))

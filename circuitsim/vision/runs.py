@@ -1,0 +1,216 @@
+"""A training with all that determines its numbers, and the directory that holds it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from brian2 import ms
+from brian2.units import Quantity
+from numpy.typing import NDArray
+
+from circuitsim.validation import ParameterError
+from circuitsim.vision import checkpoints
+from circuitsim.vision.augmentation import channel_statistics
+from circuitsim.vision.datasets import Dataset
+from circuitsim.vision.networks import Architecture, Network
+from circuitsim.vision.sharing import Sharing
+from circuitsim.vision.training import Trainer, Training, initial_rng, network_arrays, split
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained on what, and how.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data set.
+    digest : str
+        SHA-256 of its images and labels.
+    class_names : tuple of str
+    mean, deviation : tuple of float
+        Of each channel of the images to train on, 0 to 255.
+    architecture : Architecture
+    training : Training
+    sharing : Sharing or None
+
+    Raises
+    ------
+    ParameterError
+        If the parts do not fit together.
+    """
+
+    dataset: str
+    digest: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    architecture: Architecture
+    training: Training
+    sharing: Sharing | None
+
+    def __post_init__(self) -> None:
+        if self.sharing is None and self.training.share_every is not None:
+            raise ParameterError(
+                "share_every", "needs a way of sharing, --sharing", self.training.share_every
+            )
+        if self.sharing is not None:
+            if self.architecture.connectivity != "lc":
+                raise ParameterError(
+                    "sharing", "needs --connectivity lc: others have no weights to share",
+                    self.sharing.method,
+                )  # fmt: skip
+            if self.training.share_every is None:
+                raise ParameterError(
+                    "share_every", "must be given, the batches from one sleep to the next", None
+                )
+
+    @classmethod
+    def new(
+        cls,
+        data: Dataset,
+        training: Training,
+        sharing: Sharing | None,
+        **architecture: Any,
+    ) -> Run:
+        """Describe a training on a data set.
+
+        Raises
+        ------
+        ParameterError
+            If the parts do not fit together.
+        """
+        shape: Any = data.train.images.shape[1:]
+        train, _ = split(data.train, training.validation, training.seed)
+        mean, deviation = channel_statistics(train.images)
+        return cls(
+            data.name,
+            _digest(data),
+            tuple(data.class_names),
+            tuple(map(float, mean)),
+            tuple(map(float, deviation)),
+            Architecture(shape, len(data.class_names), **architecture),
+            training,
+            sharing,
+        )
+
+    @classmethod
+    def read(cls, directory: Path) -> Run:
+        """Read what a directory's run is.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it holds none.
+        ParameterError
+            If its description is damaged.
+        """
+        content = checkpoints.read_description(directory)
+        try:
+            sharing = content["sharing"]
+            if sharing is not None:
+                sharing = Sharing(**{n: _with_unit(n, v) for n, v in sharing.items()})
+            run = cls(
+                content["dataset"],
+                content["digest"],
+                tuple(map(str, content["class_names"])),
+                tuple(map(float, content["mean"])),
+                tuple(map(float, content["deviation"])),
+                Architecture(**content["architecture"]),
+                Training(**content["training"]),
+                sharing,
+            )
+            channels, classes = run.architecture.input_shape[2], run.architecture.n_classes
+            lengths = len(run.mean), len(run.deviation), len(run.class_names)
+            if lengths != (channels, channels, classes):
+                raise ValueError("its parts do not fit together")
+            if not np.isfinite([*run.mean, *run.deviation]).all() or min(run.deviation) <= 0:
+                raise ValueError("the statistics of its images are out of range")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise checkpoints.damaged(directory / checkpoints.DESCRIPTION, error) from None
+        return run
+
+    def write(self, directory: Path, provenance: Mapping[str, Any]) -> None:
+        """Write this description into a directory.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        content = self.plain() | {"provenance": dict(provenance)}
+        checkpoints.write_description(directory, content)
+
+    def plain(self) -> dict[str, Any]:
+        """Return this description as JSON has it."""
+        content = asdict(self)
+        if self.sharing is not None:
+            content["sharing"] = {n: _bare(v) for n, v in content["sharing"].items()}
+        return content
+
+    def trainer(self, data: Dataset) -> Trainer:
+        """Make the network and its trainer, at the start.
+
+        Raises
+        ------
+        ParameterError
+            If the data set is another one.
+        """
+        if _digest(data) != self.digest:
+            raise ParameterError(
+                "dataset", "its images are not those that the run began with", data.name
+            )
+        train, validation = split(data.train, self.training.validation, self.training.seed)
+        sets = {"train": train, "validation": validation, "test": data.test}
+        return Trainer(
+            Network(self.architecture, initial_rng(self.training.seed)),
+            self.training,
+            self.sharing,
+            {name: images for name, images in sets.items() if images is not None},
+            *self.statistics,
+        )
+
+    @property
+    def statistics(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of the channels of images."""
+        return np.array(self.mean), np.array(self.deviation)
+
+    def network(self, directory: Path) -> Network:
+        """Read the network as it was trained so far.
+
+        Raises
+        ------
+        ParameterError
+            If there is no checkpoint, or it is damaged.
+        """
+        if checkpoints.read_progress(directory) is None:
+            raise ParameterError("run", "has no checkpoint yet; let it train", str(directory))
+        try:
+            network = Network(self.architecture)
+        except (MemoryError, ValueError):  # of what a description asks for that lies
+            reason = ValueError("its network does not fit into this machine's memory")
+            raise checkpoints.damaged(directory / checkpoints.DESCRIPTION, reason) from None
+        checkpoints.read_arrays(directory, network_arrays(network), others=["optimiser."])
+        return network
+
+
+def _digest(data: Dataset) -> str:
+    digest = hashlib.sha256()
+    for images in (data.train, data.test):
+        digest.update(repr(images.images.shape).encode())
+        digest.update(np.ascontiguousarray(images.images))
+        digest.update(np.ascontiguousarray(images.labels, "<i8"))
+    return digest.hexdigest()
+
+
+def _bare(value: Any) -> Any:
+    return float(value / ms) if isinstance(value, Quantity) else value
+
+
+def _with_unit(name: str, value: Any) -> Any:
+    return value * ms if name == "tau" else value

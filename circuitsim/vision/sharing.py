@@ -1,0 +1,304 @@
+"""Sleep: what makes the kernels of a locally connected layer alike again.
+
+``instant`` replaces each pool's weights by their mean. The other methods let the pools of
+`circuitsim.vision.pools` sleep: while the layer's input is a sequence of Gaussian patterns, every
+pool runs the dynamics of the paper from the weights that it has, which are also those that gamma
+pulls towards. Border positions, whose fields reach into the padding, do not take part; `instant`
+averages them too.
+
+All pools of a layer, in all channels and of whatever size, see the same patterns up to a cyclic
+shift. So in each pool's own frame one pair of K x K matrices (`circuitsim.transfer`), for a
+neuron's K inputs, does to each what simulating it would. Groups of channels see the same pattern.
+
+How long and how fast
+---------------------
+One pattern tells about one direction of the K that weights have. So what matters is the number of
+presentations per input, P/K, and the share of a deviation along the pattern that one presentation
+removes: a learning rate in proportion to 1/K gives all layers the same sleep, whatever their
+channels. (The published rates were made for K up to 81.) What the default rates leave of deviations
+from the mean (root mean square) and of the mean, here for K = 144 and much the same for others:
+
+=========================  ======  ======  ======
+presentations per input         5      10      20
+=========================  ======  ======  ======
+deviations, rule             .084   .0074   .0014
+deviations, circuit/gated   .112   .0136   .0019
+mean, circuit                 .60     .37     .14
+mean, gated                   .91     .84     .70
+=========================  ======  ======  ======
+
+(alpha = 10, gamma = 0.001; `rule` keeps the mean.) The authors' sleep by the rule, 100 updates each
+with the mean over 128 patterns at a rate of 0.1, comes down to ``Sharing("rule",
+presentations=12800, learning_rate=0.1/128, gamma=1e-5)``: one pattern at a time, at the same rate
+for each.
+
+The mean, and batch normalisation
+---------------------------------
+Under ``circuit`` the mean weights of a pool decay too, 1 + alpha times more slowly than deviations:
+after a long sleep gamma (1 + alpha)/(1 + gamma (1 + alpha)) of them is left
+(`circuitsim.theory.fixed_point`). Where a layer is followed by batch normalisation this does not
+change what the network computes with the statistics of a batch, as far as all weights of a channel
+shrink alike. But: running averages of these statistics are those from before the sleep, so that a
+network is to be evaluated only after some more training steps (or with fresh statistics); border
+positions, which do not sleep, gain weight relative to the others; and gradients grow as weights
+shrink, so that the same learning rate moves their direction more. Without batch normalisation the
+layer's output shrinks. ``gated`` avoids most of this and ``rule`` all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from brian2 import ms
+from brian2.units import Quantity
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from circuitsim import measures
+from circuitsim.engines.transfer import Transfer, transfer
+from circuitsim.inputs import GaussianInputs
+from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
+from circuitsim.schedules import ConstantRate
+from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.vision.geometry import Geometry
+from circuitsim.vision.pools import Pool, pools
+
+METHODS = ("none", "instant", "rule", "circuit", "gated")
+PRESENTATIONS_PER_INPUT = 10
+
+_RULES = {"rule": "mean_subtracted", "circuit": "circuit", "gated": "inhibition_gated"}
+_MOMENTUM = 0.95  # of the circuit; the ideal rule has none
+
+_W = TypeVar("_W", np.float32, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Sharing:
+    """How a layer's weights are shared.
+
+    Parameters
+    ----------
+    method : str
+        ``"none"``; ``"instant"``, the mean of each pool; or the dynamics of the ideal rule
+        (``"rule"``, Eq. 4), the circuit's own (``"circuit"``, Eq. 9) or the inhibition-gated one
+        (``"gated"``).
+    presentations : int, optional
+        Patterns in a sleep; 10 for each input of a neuron by default.
+    gamma : float
+        Strength of the pull towards the weights at the start of the sleep; >= 0.
+    alpha : float
+        Strength of inhibition; >= 0. `rule` has none.
+    tau : Quantity, time
+        Time constant of the rates; > 0. `rule` has none.
+    learning_rate : float, optional
+        Rate of a step of 1 ms, or of an update for `rule`; > 0. By default 1/K for `rule`, and for
+        the circuit what removes 1 - 1/e of a deviation along the pattern in one presentation of
+        150 ms, were the rates settled: (1 - 0.95)/(150 K) for momentum 0.95.
+
+    Raises
+    ------
+    ParameterError, DimensionMismatchError
+        If a value is out of its range, or has the wrong unit.
+
+    Examples
+    --------
+    >>> geometry = Geometry((7, 7), kernel=2)
+    >>> weights = 1 + np.random.default_rng(0).standard_normal((6, 6, 2, 2, 3, 5))
+    >>> asleep = Sharing("rule", presentations=500).share(weights, geometry, seed=1)
+    >>> bool(layer_inverse_snr_w(asleep, geometry) < 1e-3 * layer_inverse_snr_w(weights, geometry))
+    True
+    """
+
+    method: str = "instant"
+    presentations: int | None = None
+    gamma: float = 1e-3
+    alpha: float = 10.0
+    tau: Quantity = field(default_factory=lambda: 30 * ms)
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("Sharing.method", self.method, METHODS)
+        if self.presentations is not None:
+            integer("Sharing.presentations", self.presentations, minimum=1)
+        if self.learning_rate is not None:
+            rate = dimensionless("Sharing.learning_rate", self.learning_rate)
+            in_range("Sharing.learning_rate", rate, self.learning_rate, above=0)
+        for name in ("gamma", "alpha"):
+            dimensionless(f"Sharing.{name}", getattr(self, name))
+        Plasticity(gamma=self.gamma)
+        self._circuit.check_step(float(DT / ms))
+
+    @property
+    def _circuit(self) -> Circuit:
+        # At rest to begin with: the baseline b only shifts the rates.
+        return Circuit(alpha=self.alpha, tau=self.tau, b=0.0)
+
+    def share(self, weights: NDArray[_W], geometry: Geometry, seed: Any) -> NDArray[_W]:
+        """Weights after a sleep.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (row, column, kernel row, kernel column, channel, output channel)
+            Of a locally connected layer, float32 or float64; ``channel`` counts those of one group.
+        geometry : Geometry
+            Of the layer.
+        seed : int, sequence of int, or numpy.random.SeedSequence
+            Fixes the patterns. The matrices of the last few seeds are kept: layers with equally
+            many inputs that are given the same seed, or sleeps that are, share their cost.
+
+        Returns
+        -------
+        ndarray
+            Of the same shape and type. Positions that do not sleep keep their weights to the last
+            bit.
+
+        Raises
+        ------
+        ParameterError
+            If the shape does not fit the geometry, or the learning rate is too high.
+        """
+        _check(weights, geometry)
+        shared = weights.copy()
+        if self.method == "instant":
+            for pool in pools(geometry, inner=False):
+                kernels = shared[pool.rows, pool.columns]
+                kernels[...] = kernels.mean(axis=(0, 1), dtype=np.float64)
+        elif self.method != "none":
+            sleeping = pools(geometry)
+            if sleeping:
+                maps = self.maps(int(np.prod(weights.shape[2:5])), seed)
+                matrices = [m.T.astype(weights.dtype) for m in (maps.deviation, maps.mean)]
+                # Threads that share matrices as small as these get in each other's way.
+                with threadpool_limits(1, "blas"):
+                    for pool in sleeping:
+                        _sleep(shared, pool, *matrices)
+        return shared
+
+    def maps(self, n_inputs: int, seed: Any) -> Transfer:
+        """What a sleep does to any pool of neurons with ``n_inputs`` inputs.
+
+        Raises
+        ------
+        ParameterError
+            If the method has no dynamics, or the learning rate is too high for as many inputs.
+        """
+        if self.method not in _RULES:
+            raise ParameterError(
+                "Sharing.method", f"must be one of {', '.join(_RULES)} to sleep", self.method
+            )
+        if not isinstance(seed, np.random.SeedSequence):
+            seed = np.random.SeedSequence(seed)
+        entropy = tuple(seed.entropy) if np.ndim(seed.entropy) else seed.entropy
+        presentations = self.presentations or PRESENTATIONS_PER_INPUT * n_inputs
+        rate = self.learning_rate or self._default_rate(n_inputs)
+        maps = _maps(
+            _RULES[self.method],
+            (n_inputs, presentations, float(self.gamma), rate),
+            self._circuit,
+            (entropy, seed.spawn_key),
+        )
+        # Root mean square of what is left of a deviation, or a mean, in a random direction.
+        left = max(np.linalg.norm(m) for m in (maps.deviation, maps.mean)) / np.sqrt(n_inputs)
+        if not left < 1.01:
+            raise ParameterError(
+                "Sharing.learning_rate",
+                f"is too high for {n_inputs} inputs: weights would grow; the default is "
+                f"{self._default_rate(n_inputs):.3g}",
+                rate,
+            )
+        return maps
+
+    def _default_rate(self, n_inputs: int) -> float:
+        if self.method == "rule":
+            return 1 / n_inputs
+        return (1 - _MOMENTUM) / (float(PRESENTATION / ms) * n_inputs)
+
+
+@lru_cache(maxsize=8)
+def _maps(
+    rule: str,
+    numbers: tuple[int, int, float, float],
+    circuit: Circuit,
+    seed: tuple[Any, tuple[int, ...]],
+) -> Transfer:
+    n_inputs, presentations, gamma, rate = numbers
+    plasticity = Plasticity(
+        rule,
+        gamma=gamma,
+        momentum=0 if rule == "mean_subtracted" else _MOMENTUM,
+        learning_rate=ConstantRate(rate),
+    )
+    patterns = GaussianInputs(
+        presentations, n_inputs, np.random.SeedSequence(seed[0], spawn_key=seed[1])
+    )
+    return transfer(patterns, circuit, plasticity)
+
+
+def _sleep(weights: NDArray[Any], pool: Pool, deviation: NDArray[Any], mean: NDArray[Any]) -> None:
+    """Let a pool of a layer sleep, in all channels, in place."""
+    kernels = weights[pool.rows, pool.columns]
+    # In the frame of the pattern, which is the same for all pools.
+    framed = np.roll(kernels, pool.phase, axis=(2, 3))
+    neurons = framed.reshape(pool.size, len(mean), -1)
+    means = neurons.mean(axis=0, dtype=np.float64).astype(weights.dtype)
+    neurons -= means
+    asleep = np.matmul(deviation, neurons)
+    asleep += mean @ means
+    back = (-pool.phase[0], -pool.phase[1])
+    kernels[...] = np.roll(asleep.reshape(framed.shape), back, axis=(2, 3))
+
+
+def layer_snr_w(weights: NDArray[Any], geometry: Geometry) -> float:
+    """SNR of a layer's weights (Eq. 6): the mean over its pools of inner positions.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (row, column, kernel row, kernel column, channel, output channel)
+        Of a locally connected layer.
+    geometry : Geometry
+        Of the layer.
+
+    Returns
+    -------
+    float
+        Infinite if the weights of a pool are all the same; NaN if no pool has two positions.
+
+    Raises
+    ------
+    ParameterError
+        If the shape does not fit the geometry.
+    """
+    return _mean_over_pools(measures.snr_w, weights, geometry)
+
+
+def layer_inverse_snr_w(weights: NDArray[Any], geometry: Geometry) -> float:
+    """Inverse SNR of a layer's weights, as `layer_snr_w`."""
+    return _mean_over_pools(measures.inverse_snr_w, weights, geometry)
+
+
+def _mean_over_pools(measure: Any, weights: NDArray[Any], geometry: Geometry) -> float:
+    _check(weights, geometry)
+    measured = []
+    for pool in pools(geometry):
+        if pool.size > 1:
+            kernels = weights[pool.rows, pool.columns]
+            neurons = kernels.reshape(pool.size, -1, kernels.shape[-1])
+            measured.append(measure(np.moveaxis(neurons, -1, 0)))
+    return float(np.mean(measured)) if measured else float("nan")
+
+
+def _check(weights: NDArray[Any], geometry: Geometry) -> None:
+    k = geometry.kernel
+    expected = (*geometry.output_shape, k, k)
+    shape = np.shape(weights)
+    if len(shape) != 6 or shape[:4] != expected or 0 in shape:
+        raise ParameterError(
+            "weights",
+            f"must have the shape ({', '.join(map(str, expected))}, channel, output channel)",
+            shape,
+        )
+    if weights.dtype not in (np.float32, np.float64):
+        raise ParameterError("weights", "must be float32 or float64", str(weights.dtype))

@@ -1,0 +1,487 @@
+"""Training of image classifiers: awake by gradient descent, asleep by sharing weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from circuitsim.files import atomic_write
+from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.vision import checkpoints
+from circuitsim.vision.augmentation import augmented, prepared
+from circuitsim.vision.datasets import ImageSet
+from circuitsim.vision.evaluation import SCORES, evaluate, hits
+from circuitsim.vision.layers import Array, BatchNorm2D, cross_entropy
+from circuitsim.vision.networks import Network
+from circuitsim.vision.optimisers import SGD, AdamW, Optimiser, cosine_factor, step_factor
+from circuitsim.vision.sharing import Sharing, layer_snr_w
+
+OPTIMISERS = {"adamw": AdamW, "sgd": SGD}
+SCHEDULES = ("constant", "cosine", "step")
+HISTORY = "history.nc"
+MEASURED = 32  # batches over which the statistics of batch norm are averaged
+# Keys of the random numbers' seeds beside the user's.
+_INITIAL, _SPLIT, _ORDER, _AUGMENTATION, _SLEEP, _STATISTICS = range(6)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs : int
+        How often every image is seen (with ``repetitions`` crops each time); a remainder that fills
+        no batch is left out, another one in each epoch.
+    batch_size : int
+        Images in a batch, repetitions included.
+    optimiser : {"adamw", "sgd"}
+    learning_rate : float, optional
+        That of the first batch; if None 0.001 with AdamW and 0.1 with SGD.
+    weight_decay : float, optional
+        Pull of weights to 0, see `optimisers`; if None 0.01 with AdamW and 0.0005 with SGD.
+    momentum : float, optional
+        Of SGD; 0.9 if None.
+    schedule : {"constant", "cosine", "step"}
+        How the learning rate changes: not, to 0 along half a cosine, or by ``factor`` when each of
+        ``milestones`` epochs are over.
+    milestones : tuple of int
+        Half and three quarters of ``epochs`` if empty.
+    factor : float
+    crop_padding : int
+        Black rows and columns added on every side of an image before a crop of its size is drawn.
+    flips : bool
+        Mirror every image left and right with a probability of 1/2.
+    repetitions : int
+        Crops of each image within a batch; ``batch_size`` must be a multiple.
+    validation : float
+        Share of the training images that is set aside for validation, of each class alike.
+    share_every : int, optional
+        Batches from one sleep to the next; None if the network never sleeps.
+    seed : int
+        Fixes weights, split, order, crops and sleeps.
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of range.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimiser: str = "adamw"
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.25
+    crop_padding: int = 0
+    flips: bool = False
+    repetitions: int = 1
+    validation: float = 0.1
+    share_every: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "repetitions"):
+            integer(name, getattr(self, name), minimum=1)
+        integer("batch_size", self.batch_size, minimum=2)
+        for name in ("crop_padding", "seed"):
+            integer(name, getattr(self, name), minimum=0)
+        one_of("optimiser", self.optimiser, OPTIMISERS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        adam = self.optimiser == "adamw"
+        if adam and self.momentum is not None:
+            raise ParameterError("momentum", "has no effect with adamw", self.momentum)
+        defaults = {
+            "learning_rate": 0.001 if adam else 0.1,
+            "weight_decay": 0.01 if adam else 0.0005,
+            "momentum": None if adam else 0.9,
+            "milestones": (self.epochs // 2, self.epochs * 3 // 4),
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) in (None, ()):
+                object.__setattr__(self, name, default)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        _number("learning_rate", self.learning_rate, above=0)
+        _number("weight_decay", self.weight_decay, minimum=0)
+        if not adam:
+            _number("momentum", self.momentum, minimum=0, below=1)
+        _number("factor", self.factor, above=0)
+        _number("validation", self.validation, minimum=0, below=1)
+        for milestone in self.milestones:
+            integer("milestones", milestone, minimum=0)
+        if self.batch_size % self.repetitions:
+            raise ParameterError(
+                "repetitions",
+                f"must divide the images of a batch ({self.batch_size})",
+                self.repetitions,
+            )
+        if self.share_every is not None:
+            integer("share_every", self.share_every, minimum=1)
+
+    def rate(self, done: float) -> float:
+        """Return the learning rate after so many epochs."""
+        assert self.learning_rate is not None
+        if self.schedule == "cosine":
+            return self.learning_rate * cosine_factor(done, self.epochs)
+        if self.schedule == "step":
+            return self.learning_rate * step_factor(done, self.milestones, self.factor)
+        return self.learning_rate
+
+
+class Diverged(ArithmeticError):
+    """The loss is no number any more."""
+
+
+@dataclass
+class Progress:
+    """How far a training is: what `checkpoints` keep beside arrays."""
+
+    epoch: int = 0  # epochs that are over
+    batch: int = 0  # batches that are over in the present one
+    batches: int = 0  # batches that are over in all
+    images: int = 0  # seen in the present epoch, of which the sums are
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(SCORES))
+    seconds: float = 0.0  # spent on the present epoch
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+    def check(self, epochs: int, per_epoch: int) -> None:
+        """Raise an error, of any kind that reading data raises, unless this could be."""
+        for name in ("epoch", "batch", "batches", "images"):
+            integer(name, getattr(self, name), minimum=0)
+        done = self.epoch * per_epoch + self.batch
+        if self.epoch > epochs or self.batch > per_epoch or self.batches != done:
+            raise ValueError("its numbers of epochs and batches contradict each other")
+        if self.finished != (self.epoch == epochs) or len(self.history) != self.epoch:
+            raise ValueError("its history has another length")
+        if len(self.sums) != len(SCORES):
+            raise ValueError("it has other sums than expected")
+        for number in (*self.sums, self.seconds):
+            dimensionless("progress", number)
+        history(self.history)
+
+    @property
+    def means(self) -> list[float]:
+        """Loss, top-1 and top-5 accuracy in the present epoch so far."""
+        return [s / max(self.images, 1) for s in self.sums]
+
+
+def initial_rng(seed: int) -> np.random.Generator:
+    """Return what draws a network's first weights."""
+    return _rng(seed, _INITIAL)
+
+
+def split(data: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet | None]:
+    """Divide images into those to train on and those for validation, the same share of each class.
+
+    The latter are None if there are none.
+
+    Raises
+    ------
+    ParameterError
+        If no image is left to train on.
+    """
+    rng = _rng(seed, _SPLIT)
+    held_out = np.zeros(len(data.labels), bool)
+    for label in np.unique(data.labels):
+        of_label = rng.permutation(np.flatnonzero(data.labels == label))
+        held_out[of_label[: round(share * len(of_label))]] = True
+    if held_out.all():
+        raise ParameterError("validation", "leaves no image to train on", share)
+    if not held_out.any():
+        return data, None
+    train, validation = (
+        ImageSet(data.images[chosen], data.labels[chosen]) for chosen in (~held_out, held_out)
+    )
+    return train, validation
+
+
+class Trainer:
+    """One training of one network.
+
+    Parameters
+    ----------
+    network : Network
+    training : Training
+    sharing : Sharing or None
+        How the network's locally connected layers share weights when it sleeps.
+    data : mapping of str to ImageSet
+        ``train``, and what else is to be evaluated after every epoch: ``validation``, ``test``.
+    mean, deviation : array, shape (channel,)
+        Of the images, for `prepared`.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer images than a batch has, or the network cannot sleep like that.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        training: Training,
+        sharing: Sharing | None,
+        data: Mapping[str, ImageSet],
+        mean: NDArray[Any],
+        deviation: NDArray[Any],
+    ) -> None:
+        self.network, self.training, self.progress = network, training, Progress()
+        self._sharing = sharing
+        self._data = dict(data)
+        self._mean, self._deviation = mean, deviation
+        options: dict[str, Any] = {"weight_decay": training.weight_decay}
+        if training.momentum is not None:
+            options["momentum"] = training.momentum
+        self._optimiser: Optimiser = OPTIMISERS[training.optimiser](
+            network.parameters(), network.gradients(), **options
+        )
+        self.different = training.batch_size // training.repetitions  # images of a batch
+        self.per_epoch = len(data["train"].labels) // self.different
+        if self.per_epoch == 0:
+            raise ParameterError(
+                "batch_size",
+                f"there are only {len(data['train'].labels)} images to train on",
+                training.batch_size,
+            )
+
+        if sharing is not None:
+            # A rate that is too high is found before anything starts.
+            for layer in network.lc_layers().values():
+                sharing.share(layer.weights, layer.geometry, self._sleep_seed(1))
+
+    def run(
+        self,
+        directory: Path,
+        advanced: Callable[[Progress], None],
+        checkpoint_every: float = 300.0,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Train up to the end; go on where the progress is.
+
+        Parameters
+        ----------
+        directory : Path
+            Where to write checkpoints, at the end of every epoch and every ``checkpoint_every``
+            seconds, and the history.
+        advanced : callable
+            Is given the progress after every batch and every epoch.
+        checkpoint_every : float
+            Seconds.
+        attributes : mapping, optional
+            What else the history is to say.
+
+        Raises
+        ------
+        Diverged
+            If the loss is no number any more. The last checkpoint is of a time when it was one.
+        OSError
+            If files cannot be written.
+        """
+        progress = self.progress
+        written = began = time.monotonic()
+        while progress.epoch < self.training.epochs:
+            order = _rng(self.training.seed, _ORDER, progress.epoch).permutation(
+                len(self._data["train"].labels)
+            )
+            while progress.batch < self.per_epoch:
+                self._batch(order)
+                now = time.monotonic()
+                progress.seconds += now - began
+                began = now
+                advanced(progress)
+                if now - written > checkpoint_every and progress.batch < self.per_epoch:
+                    self._write(directory)
+                    written = time.monotonic()
+            self._end_epoch(began)
+            self._write(directory)
+            write_history(directory / HISTORY, progress.history, attributes or {})
+            written = began = time.monotonic()
+            advanced(progress)
+
+    def resume(self, directory: Path) -> None:
+        """Go to where a directory's checkpoint is; to the start if there is none.
+
+        Raises
+        ------
+        ParameterError
+            If the checkpoint is damaged, or of another network.
+        """
+        content = checkpoints.read_progress(directory)
+        if content is None:
+            return
+        try:
+            self.progress = Progress(**content)
+            self.progress.check(self.training.epochs, self.per_epoch)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise checkpoints.damaged(directory / checkpoints.ARRAYS, error) from None
+        self._optimiser.steps = self.progress.batches
+        checkpoints.read_arrays(directory, self._arrays())
+
+    def _batch(self, order: NDArray[np.int64]) -> None:
+        training, progress, data = self.training, self.progress, self._data["train"]
+        chosen = order[progress.batch * self.different : (progress.batch + 1) * self.different]
+        chosen = np.repeat(chosen, training.repetitions)
+        rng = _rng(training.seed, _AUGMENTATION, progress.epoch, progress.batch)
+        labels = data.labels[chosen]
+        logits = self.network.forward(self._crops(chosen, rng), training=True)
+        loss, gradient = cross_entropy(logits, labels)
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss}")
+        self.network.backward(gradient)
+        self._optimiser.step(training.rate(progress.epoch + progress.batch / self.per_epoch))
+        found = [loss * len(labels), *(float(s.sum()) for s in hits(logits, labels))]
+        progress.sums = [a + b for a, b in zip(progress.sums, found, strict=True)]
+        progress.images += len(labels)
+        progress.batch += 1
+        progress.batches += 1
+        if training.share_every and progress.batches % training.share_every == 0:
+            self._sleep(progress.batches // training.share_every)
+
+    def _crops(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Array:
+        training, images = self.training, self._data["train"].images[chosen]
+        crops = augmented(images, rng, training.crop_padding, training.flips)
+        return prepared(crops, self._mean, self._deviation)
+
+    def _sleep(self, number: int) -> None:
+        assert self._sharing is not None
+        for layer in self.network.lc_layers().values():
+            # One seed for all layers, so that those with equally many inputs share an operator.
+            layer.weights = self._sharing.share(
+                layer.weights, layer.geometry, self._sleep_seed(number)
+            )
+
+    def _sleep_seed(self, number: int) -> list[int]:
+        return [self.training.seed, _SLEEP, number]
+
+    def _measure_statistics(self) -> None:
+        """Average the statistics of batch norm over batches, with the weights as they are.
+
+        Running averages would be those of the weights before the last sleep.
+        """
+        norms = [la for la in self.network.layers.values() if isinstance(la, BatchNorm2D)]
+        momenta = [norm.momentum for norm in norms]
+        rng = _rng(self.training.seed, _STATISTICS, self.progress.epoch)
+        number, size = len(self._data["train"].labels), self.training.batch_size
+        for n in range(MEASURED):
+            for norm in norms:
+                norm.momentum = 1 / (n + 1)
+            chosen = rng.choice(number, min(size, number), replace=False)
+            self.network.forward(self._crops(chosen, rng), training=True)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def _end_epoch(self, began: float) -> None:
+        progress = self.progress
+        row: dict[str, Any] = {"train": progress.means}
+        self._measure_statistics()
+        for part, data in self._data.items():
+            if part != "train":
+                row[part] = evaluate(self.network, data, self._mean, self._deviation)
+                if not math.isfinite(row[part][0]):
+                    raise self._diverged(f"the loss on the {part} images is {row[part][0]}")
+        row["snr_w"] = {
+            name: float(layer_snr_w(layer.weights, layer.geometry))
+            for name, layer in self.network.lc_layers().items()
+        }
+        row["seconds"] = progress.seconds + time.monotonic() - began
+        progress.history.append(row)
+        progress.epoch += 1
+        progress.batch, progress.images, progress.seconds = 0, 0, 0.0
+        progress.sums = [0.0] * len(SCORES)
+        progress.finished = progress.epoch == self.training.epochs
+
+    def _diverged(self, what: str) -> Diverged:
+        progress = self.progress
+        return Diverged(
+            f"{what} in epoch {progress.epoch + 1}, batch {progress.batch + 1}, with the learning "
+            f"rate {self.training.rate(progress.epoch + progress.batch / self.per_epoch):.3g}"
+        )
+
+    def _write(self, directory: Path) -> None:
+        for name, values in self.network.parameters().items():
+            if not np.isfinite(values).all():
+                raise self._diverged(f"{name} has numbers that are not finite")
+        checkpoints.write_arrays(directory, self._arrays(), asdict(self.progress))
+
+    def _arrays(self) -> dict[str, Array]:
+        """All that a checkpoint holds; what only training needs is dropped in the end."""
+        arrays = network_arrays(self.network)
+        if not self.progress.finished:
+            arrays |= {f"optimiser.{n}": a for n, a in self._optimiser.state.items()}
+        return arrays
+
+
+def network_arrays(network: Network) -> dict[str, Array]:
+    """Return all that a trained network consists of, by the names in checkpoints."""
+    return {f"parameter.{n}": a for n, a in network.parameters().items()} | {
+        f"state.{n}": a for n, a in network.state().items()
+    }
+
+
+def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
+    """Return the history of a training, one number for every epoch.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Those in `Progress`.
+    """
+    what = {
+        "loss": ("cross-entropy", "nat"),
+        "top1": ("share of images whose class is the likeliest", "1"),
+        "top5": ("share of images whose class is among the five likeliest", "1"),
+    }
+    parts = {"train": "during training", "validation": "validation images", "test": "test images"}
+    variables: dict[str, Any] = {}
+    for part, of_part in parts.items():
+        for n, name in enumerate(SCORES):
+            if all(part in row for row in rows):
+                values = [row[part][n] for row in rows]
+                label = {"long_name": f"{what[name][0]}, {of_part}", "units": what[name][1]}
+                variables[f"{part}_{name}"] = ("epoch", np.array(values, float), label)
+    layers = list(rows[0]["snr_w"]) if rows else []
+    if layers:
+        values = [[row["snr_w"][layer] for layer in layers] for row in rows]
+        label = {"long_name": "SNR_w (Eq. 6), mean over inner pools", "units": "1"}
+        variables["snr_w"] = (("epoch", "layer"), np.array(values, float), label)
+    seconds = {"long_name": "time spent on the epoch, evaluation included", "units": "s"}
+    variables["seconds"] = ("epoch", np.array([row["seconds"] for row in rows], float), seconds)
+    epochs = ("epoch", np.arange(1, len(rows) + 1), {"long_name": "epochs trained", "units": "1"})
+    coordinates: dict[str, Any] = {"epoch": epochs}
+    if layers:
+        coordinates["layer"] = ("layer", layers, {"long_name": "locally connected layer"})
+    return xr.Dataset(variables, coordinates)
+
+
+def write_history(
+    path: Path, rows: Sequence[Mapping[str, Any]], attributes: Mapping[str, str]
+) -> None:
+    """Write the history as netCDF, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        dataset = history(rows).assign_attrs(attributes)
+        dataset.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
+
+
+def _rng(seed: int, *keys: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence([seed, *keys]))
+
+
+def _number(name: str, value: Any, **limits: Any) -> None:
+    in_range(name, dimensionless(name, value), value, **limits)

@@ -1,0 +1,226 @@
+"""From the weights of a sweep to a classifier: grids, responses, the readout, the command."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.signal import correlate
+from sklearn.linear_model import Ridge
+
+from circuitsim import classify_readout, cli
+from circuitsim.studies import results
+from circuitsim.studies.study import Study, run_cells
+from circuitsim.validation import ParameterError
+from circuitsim.vision.datasets import Dataset, ImageSet, load
+from circuitsim.vision.readout import Grid, _pooled, readout
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 6), st.integers(1, 8))
+def test_fields_lie_in_the_image_as_far_apart_as_possible(rows, columns, kernel, side):
+    assume(side - 1 + kernel <= min(rows, columns))
+    grid = Grid((rows, columns), kernel, side**2)
+    assert grid.geometry.output_shape == (side, side)
+    fields = list(grid.fields())
+    assert len(fields) == side**2
+    stride = grid.geometry.stride
+    for row, column, r, c in fields:
+        assert 0 <= r.start < r.stop == r.start + kernel <= rows
+        assert 0 <= c.start < c.stop == c.start + kernel <= columns
+        assert (r.start - fields[0][2].start, c.start - fields[0][3].start) == (
+            row * stride,
+            column * stride,
+        )
+    if side > 1:  # one more would not fit
+        assert (side - 1) * (stride + 1) + kernel > min(rows, columns)
+    first, last = fields[0], fields[-1]
+    assert 0 <= (rows - last[2].stop) - first[2].start <= 1
+    assert 0 <= (columns - last[3].stop) - first[3].start <= 1
+
+
+@pytest.mark.parametrize("pooling", [1, 2, 3, 5])
+def test_responses_of_shared_kernels_are_a_convolution(pooling, rng):
+    images = rng.standard_normal((4, 12, 12, 2)).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, 2, 5)).astype(np.float32)
+    grid = Grid((12, 12), 3, 25)  # stride 2, fields cover 11 x 11
+    weights = np.broadcast_to(kernel.reshape(18, 5), (25, 18, 5))
+    found = _pooled(images, weights, grid, pooling)
+    side = -(-5 // pooling)
+    for image, features in zip(images, found.reshape(4, side, side, 5), strict=True):
+        for channel in range(5):
+            full = correlate(image, kernel[..., channel], mode="valid")[..., 0]
+            rectified = np.maximum(full[:9:2, :9:2], 0)
+            for i, j in np.ndindex(side, side):
+                rows, columns = (slice(n * pooling, (n + 1) * pooling) for n in (i, j))
+                expected = rectified[rows, columns].mean()
+                assert features[i, j, channel] == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def toy(rng, n_train=300, n_test=100, classes=3):
+    """Images whose class is the brightest of three pixels, more or less."""
+
+    def images(count):
+        pixels = rng.integers(0, 256, (count, 3, 3, 1), dtype=np.uint8)
+        return ImageSet(pixels, np.argmax(pixels[:, 0, :, 0], axis=1).astype(np.int64))
+
+    return Dataset("toy", images(n_train), images(n_test), ("a", "b", "c"))
+
+
+def test_the_readout_is_a_ridge_regression(rng):
+    """Against scikit-learn's, with the penalty found, on all images to learn from."""
+    dataset, grid = toy(rng), Grid((3, 3), 2, 4)
+    weights = rng.standard_normal((4, 4, 6))
+    weights[:, :, 5] = weights[:, :, 4]  # two channels that are the same
+    found = readout(weights, grid, dataset, pooling=1)
+    assert found.n_features == 24
+    mean, deviation = dataset.train.images.mean(), dataset.train.images.std()
+
+    def features(part):
+        images = ((part.images - mean) / deviation).astype(np.float32)
+        return _pooled(images, weights.astype(np.float32), grid, 1).astype(float)
+
+    learned, tested = features(dataset.train), features(dataset.test)
+    centre, spread = learned.mean(axis=0), learned.std(axis=0)
+    ridge = Ridge(alpha=found.penalty * len(learned))
+    ridge.fit((learned - centre) / spread, np.eye(3)[dataset.train.labels])
+    for part, given_, accuracy in (
+        (dataset.train, learned, found.train_accuracy),
+        (dataset.test, tested, found.accuracy),
+    ):
+        told = np.argmax(ridge.predict((given_ - centre) / spread), axis=1)
+        assert accuracy == np.mean(told == part.labels)
+    assert found.accuracy > 0.7
+
+
+def test_constant_images_and_dead_channels(rng):
+    dataset = toy(rng)
+    blank = ImageSet(np.full_like(dataset.train.images, 7), dataset.train.labels)
+    weights = np.zeros((4, 4, 2))
+    for data in (replace(dataset, train=blank), dataset):
+        found = readout(weights, Grid((3, 3), 2, 4), data)
+        common = np.argmax(np.bincount(data.train.labels))
+        assert found.accuracy == np.mean(data.test.labels == common)
+
+
+def test_refusals(rng):
+    dataset, grid = toy(rng), Grid((3, 3), 2, 4)
+    with pytest.raises(ParameterError, match=r"must have the shape \(4, 4, channel\)"):
+        readout(np.ones((4, 8, 2)), grid, dataset)
+    with pytest.raises(ParameterError, match="pooling: must be from 1 to 2 positions"):
+        readout(np.ones((4, 4, 2)), grid, dataset, pooling=3)
+    with pytest.raises(ParameterError, match="one for images of"):
+        readout(np.ones((4, 4, 2)), Grid((4, 4), 2, 4), dataset)
+    with pytest.raises(ParameterError, match="must be a square number"):
+        Grid((8, 8), 3, 10)
+    with pytest.raises(ParameterError, match="7 x 7 fields of 3 x 3, which does not fit"):
+        Grid((8, 8), 3, 49)
+
+
+STUDY = Study(
+    k=(2, 3),
+    gamma=(0.1, 0.01),
+    neurons=(36,),
+    trials=6,
+    presentations=300,
+    engine="propagator",
+    codegen="numpy",
+)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Results of small sweeps, as the command writes them."""
+
+    def written(name, study):
+        path = tmp_path_factory.mktemp("sweeps") / name
+        done = {
+            cell: result
+            for job in study.jobs(study.cells)
+            for cell, result in zip(job, run_cells(study, job), strict=True)
+        }
+        results.merge(study, done.__getitem__, path)
+        return path
+
+    return {
+        "good": written("good.nc", STUDY),
+        "colours": written("colours.nc", replace(STUDY, k=(3,), gamma=(0.1,), channels=3)),
+        "odd": written("odd.nc", replace(STUDY, k=(3,), gamma=(0.1,), neurons=(10,))),
+        "many": written("many.nc", replace(STUDY, k=(3,), gamma=(0.1,), neurons=(49,), trials=1)),
+    }
+
+
+def command(*arguments):
+    """Run the command in this process; return its exit code, output and errors."""
+    parser = cli.Parser(prog="readout", description=classify_readout.DESCRIPTION)
+    classify_readout.add_options(parser)
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = cli.run(parser, classify_readout.body, [str(a) for a in arguments], {})
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_command(sweep):
+    code, out, err = command("--weights", sweep["good"], "--k", 3, "--gamma", 0.01)
+    assert (code, err) == (0, "")
+    assert "layer: 6 channels, 6 x 6 positions with stride 1, kernels of 3 x 3 x 1" in out
+    told = {
+        line[:16].strip(): float(line.split("%")[0].split()[-1]) for line in out.splitlines()[5:]
+    }
+    assert list(told) == ["before sleep", "after sleep", "exactly shared"]
+
+    # The same from the parts: the weights that the seed fixes, and those in the file.
+    digits, grid = load("digits"), Grid((8, 8), 3, 36)
+    cells = [c for c in STUDY.cells if (c.k, c.gamma) == (3, 0.01)]
+    before = np.stack([STUDY.initial_weights(c) for c in cells], axis=-1)
+    after = np.stack([r.weights for r in run_cells(STUDY, cells)], axis=-1)
+    shared = np.repeat(before.mean(axis=0, keepdims=True), 36, axis=0)
+    for name, weights in zip(told, (before, after, shared), strict=True):
+        accuracy = readout(weights, grid, digits).accuracy
+        assert told[name] == pytest.approx(100 * accuracy, abs=0.006)
+        assert accuracy > 0.8
+    assert command("--weights", sweep["good"], "--k", 3, "--gamma", 0.01) == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "code", "text"),
+    [
+        ("good", ["--gamma", "0.1"], 2, "--k None: must be one of 2, 3"),
+        ("good", ["--k", "5"], 2, "--k 5: must be one of 2, 3"),
+        ("good", ["--k", "3", "--gamma", "0.5"], 2, "--gamma 0.5: must be one of 0.1, 0.01"),
+        ("colours", [], 2, "have 3 channels, and images of digits have 1; run the sweep with --ch"),
+        ("odd", [], 2, "--neurons 10: must be a square number"),
+        ("many", [], 2, "--neurons 49: make a grid of 7 x 7 fields of 3 x 3, which does not fit"),
+        ("many", ["--dataset", "mnist"], 2, "--dataset mnist: must be one of"),
+        ("colours", ["--dataset", "cifar10", "--data", "nowhere"], 2, "there is no such directory"),
+        ("good", ["--k", "3", "--gamma", "0.1", "--pooling", "0"], 2, "--pooling 0: must be"),
+        (
+            "good",
+            ["--k", "3", "--gamma", "0.1", "--pooling", "9"],
+            2,
+            "--pooling 9: must be from 1",
+        ),
+    ],
+)
+def test_command_refuses(file, arguments, code, text, sweep):
+    found, out, err = command("--weights", sweep[file], *arguments)
+    assert (found, out) == (code, "")
+    assert text in err
+    assert len(err.splitlines()) == 1
+
+
+def test_command_refuses_files(tmp_path, sweep):
+    for name, content in (("text.nc", b"no sweep"), ("cut.nc", sweep["odd"].read_bytes()[:5000])):
+        (tmp_path / name).write_bytes(content)
+        code, out, err = command("--weights", tmp_path / name)
+        assert (code, out) == (2, "")
+        assert err.startswith("readout: error: --weights ")
+        assert len(err.splitlines()) == 1
+    code, _, err = command("--weights", tmp_path / "none.nc")
+    assert code == 2
+    assert "none.nc" in err

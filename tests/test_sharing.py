@@ -1,0 +1,353 @@
+"""Sleep of locally connected layers: pools, the operator that serves them all, and its limits."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from brian2 import ms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import circuitsim as cs
+from circuitsim import measures, theory
+from circuitsim.inputs import GaussianInputs
+from circuitsim.validation import ParameterError
+from circuitsim.vision.geometry import Geometry
+from circuitsim.vision.pools import pools
+from circuitsim.vision.sharing import METHODS, Sharing, layer_inverse_snr_w, layer_snr_w
+
+
+def fields_seen(pattern, geometry):
+    """What each position sees of a repeated pattern (k, k, channel), zeros around it."""
+    k, s, p = geometry.kernel, geometry.stride, geometry.padding
+    rows, columns = geometry.input_shape
+    image = np.tile(pattern, (-(-rows // k), -(-columns // k), 1))[:rows, :columns]
+    padded = np.pad(image, ((p, p), (p, p), (0, 0)))
+    return {
+        (i, j): padded[i * s : i * s + k, j * s : j * s + k]
+        for i, j in product(*map(range, geometry.output_shape))
+    }
+
+
+def positions(pool):
+    return set(product(*(range(c.start, c.stop, c.step) for c in (pool.rows, pool.columns))))
+
+
+geometries = st.builds(
+    lambda rows, columns, k, s, p: Geometry(
+        (max(rows, k - 2 * (p % k)), max(columns, k - 2 * (p % k))), k, s, p % k
+    ),
+    st.integers(1, 13),
+    st.integers(1, 13),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.integers(0, 4),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(geometry=geometries)
+def test_pools_are_the_positions_that_see_the_same(geometry):
+    rng = np.random.default_rng(0)
+    pattern = rng.uniform(1, 2, (geometry.kernel, geometry.kernel, 2))  # no zeros
+    seen = fields_seen(pattern, geometry)
+    by_content = {}
+    for position, field in seen.items():
+        if field.all():
+            by_content.setdefault(field.tobytes(), set()).add(position)
+    found = pools(geometry)
+    assert {frozenset(positions(p)) for p in found} == set(map(frozenset, by_content.values()))
+    for pool in found:
+        assert pool.size == len(positions(pool))
+        back = (-pool.phase[0], -pool.phase[1])
+        for position in positions(pool):
+            np.testing.assert_array_equal(seen[position], np.roll(pattern, back, (0, 1)))
+
+    everywhere = [position for pool in pools(geometry, inner=False) for position in positions(pool)]
+    assert sorted(everywhere) == sorted(seen)
+    # Without padding they are the same; with it, the pools of inner positions are parts of them.
+    for part in found:
+        assert any(positions(part) <= positions(whole) for whole in pools(geometry, inner=False))
+
+
+def random_weights(geometry, channels, outputs, dtype=float, seed=0):
+    shape = (*geometry.output_shape, geometry.kernel, geometry.kernel, channels, outputs)
+    return (0.5 + np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+
+
+RULES = {"rule": "mean_subtracted", "circuit": "circuit", "gated": "inhibition_gated"}
+LAYERS = [
+    Geometry((9, 7), kernel=3, padding=1),
+    Geometry((9, 10), kernel=3, stride=2, padding=2),
+    Geometry((9, 9), kernel=2, stride=3),
+    Geometry((13, 12), kernel=4, stride=2, padding=1),
+]
+
+
+@pytest.mark.parametrize("geometry", LAYERS, ids=str)
+@pytest.mark.parametrize("method", RULES)
+def test_operator_equals_the_engine_on_each_pool(method, geometry):
+    """Every neuron of a pool is simulated with the very numbers that its field sees."""
+    channels, outputs, presentations = 2, 3, 40
+    weights = random_weights(geometry, channels, outputs)
+    k = geometry.kernel
+    n_inputs = k * k * channels
+    rate = 0.3 / n_inputs if method == "rule" else 2e-4 / n_inputs
+    sharing = Sharing(method, presentations, gamma=0.02, alpha=4, tau=20 * ms, learning_rate=rate)
+    asleep = sharing.share(weights, geometry, seed=[3, 1])
+    patterns = GaussianInputs(presentations, n_inputs, np.random.SeedSequence([3, 1]))
+    seen = [
+        fields_seen(p.reshape(k, k, channels), geometry) for p in patterns.block(0, presentations)
+    ]
+    plasticity = cs.Plasticity(
+        RULES[method],
+        gamma=0.02,
+        momentum=0 if method == "rule" else 0.95,
+        learning_rate=cs.ConstantRate(rate),
+    )
+    expected = weights.copy()
+    for pool in pools(geometry):
+        if pool.size == 1 and method == "rule":
+            continue  # has no deviations
+        members = sorted(positions(pool))
+        inputs = np.array([s[members[0]].ravel() for s in seen])
+        for output in range(outputs):
+            w_init = np.array([weights[i, j, ..., output].ravel() for i, j in members])
+            single = len(members) == 1
+            run = cs.simulate(
+                np.repeat(w_init, 2, axis=0) if single else w_init,
+                inputs,
+                cs.Circuit(2 if single else len(members), tau=20 * ms, alpha=4, b=0),
+                plasticity,
+                engine="propagator",
+            )
+            for (i, j), w in zip(members, run.weights.to_numpy(), strict=False):
+                expected[i, j, ..., output] = w.reshape(k, k, channels)
+    assert np.abs(asleep - weights).max() > 0.1
+    np.testing.assert_allclose(asleep, expected, rtol=0, atol=1e-12)
+
+
+def test_operator_equals_the_network_of_neurons():
+    """As above with Brian2's network, for one pool."""
+    geometry = Geometry((6, 6), kernel=2, stride=2)  # every position sees the whole pattern
+    weights = random_weights(geometry, 1, 1)
+    sharing = Sharing("circuit", 3, learning_rate=1e-4)
+    run = cs.simulate(
+        weights.reshape(9, 4),
+        GaussianInputs(3, 4, 5),
+        cs.Circuit(9, b=0),
+        cs.Plasticity("circuit", gamma=1e-3, learning_rate=cs.ConstantRate(1e-4)),
+        engine="brian2_per_synapse",
+        codegen="numpy",
+    )
+    asleep = sharing.share(weights, geometry, 5).reshape(9, 4)
+    np.testing.assert_allclose(asleep, run.weights.to_numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_instant_takes_the_mean_of_each_pool(padding):
+    geometry = Geometry((8, 7), 3, padding=padding)
+    weights = random_weights(geometry, 2, 3)
+    shared = Sharing("instant").share(weights, geometry, 0)
+    for pool in pools(geometry, inner=False):
+        members = sorted(positions(pool))
+        mean = np.mean([weights[m] for m in members], axis=0)
+        for m in members:
+            np.testing.assert_allclose(shared[m], mean, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        Sharing("instant").share(shared, geometry, 0), shared, rtol=0, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_long_sleep_by_the_rule_tends_to_instant_sharing(padding, stride):
+    geometry = Geometry((11, 10), 3, stride, padding)
+    weights = random_weights(geometry, 2, 2)
+    distances = []
+    for presentations in (200, 400, 800):
+        asleep = Sharing("rule", presentations, gamma=1e-9).share(weights, geometry, 0)
+        expected = weights.copy()
+        for pool in pools(geometry):
+            kernels = expected[pool.rows, pool.columns]
+            kernels[...] = kernels.mean(axis=(0, 1))
+        distances.append(np.abs(asleep - expected).max())
+        if not padding:  # then all positions are inner ones
+            instant = Sharing("instant").share(weights, geometry, 0)
+            np.testing.assert_allclose(instant, expected, rtol=0, atol=1e-14)
+    assert distances[0] > 10 * distances[1] > 100 * distances[2]
+    assert distances[2] < 1e-7
+
+
+@pytest.mark.parametrize("method", RULES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_border_positions_stay_awake(method, dtype):
+    geometry = Geometry((8, 9), 3, stride=2, padding=2)
+    weights = random_weights(geometry, 2, 3, dtype)
+    before = weights.copy()
+    asleep = Sharing(method, 30).share(weights, geometry, 0)
+    np.testing.assert_array_equal(weights, before)  # the argument itself is not touched
+    assert asleep.dtype == dtype
+    inner = {position for pool in pools(geometry) for position in positions(pool)}
+    for position in product(*map(range, geometry.output_shape)):
+        same = np.array_equal(asleep[position], weights[position])
+        # A pool of one has no deviations, and only the rule leaves its mean alone.
+        alone = any(positions(p) == {position} for p in pools(geometry))
+        assert same == (position not in inner or (alone and method == "rule"))
+    assert 0 < len(inner) < weights.shape[0] * weights.shape[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_layers_without_inner_positions(method):
+    geometry = Geometry((2, 2), 3, padding=1)
+    weights = random_weights(geometry, 2, 3)
+    asleep = Sharing(method).share(weights, geometry, 0)
+    np.testing.assert_array_equal(asleep, weights)  # each position is a pool of its own
+    assert asleep is not weights
+    assert np.isnan(layer_snr_w(weights, geometry))
+
+
+@pytest.mark.parametrize("alpha", [2.0, 10.0])
+def test_inhibition_of_finite_strength_shrinks_the_mean_as_predicted(alpha):
+    """Slow and long sleeps average over many patterns, as the closed forms do."""
+    kept = {}
+    for method in ("circuit", "gated"):
+        sharing = Sharing(method, 40_000, gamma=0.1, alpha=alpha, learning_rate=1e-6)
+        slept = [sharing.maps(4, seed) for seed in range(8)]
+        kept[method], left = (
+            np.mean([np.trace(getattr(maps, name)) / 4 for maps in slept])
+            for name in ("mean", "deviation")
+        )
+        gains = theory.averaged_gains(RULES[method], alpha, dt=1 * ms)
+        # Over seeds the standard deviation of these is 0.017 or less, relative to their value.
+        assert kept[method] == pytest.approx(0.1 / (0.1 + gains.mean), rel=0.02)
+        assert left == pytest.approx(0.1 / (0.1 + gains.deviation), rel=0.02)
+    # Were the rates settled at all times:
+    settled = 0.1 * (1 + alpha) / (1 + 0.1 * (1 + alpha))
+    assert kept["circuit"] == pytest.approx(settled, rel=0.15)
+    assert kept["circuit"] < kept["gated"] < 1
+
+
+@pytest.mark.parametrize(
+    ("per_input", "rule", "circuit", "mean_circuit", "mean_gated"),
+    [
+        (5, 0.084, 0.112, 0.60, 0.91),
+        (10, 0.0074, 0.0136, 0.37, 0.84),
+        (20, 0.0014, 0.0019, 0.14, 0.70),
+    ],
+)
+def test_table_of_what_is_left(per_input, rule, circuit, mean_circuit, mean_gated):
+    """The numbers in the documentation of `circuitsim.vision.sharing`, for patterns of 144."""
+    maps = {m: Sharing(m, presentations=per_input * 144).maps(144, 1) for m in RULES}
+    left = {m: np.linalg.norm(maps[m].deviation) / 12 for m in RULES}
+    mean = {m: np.trace(maps[m].mean) / 144 for m in RULES}
+    for name, expected in (("rule", rule), ("circuit", circuit), ("gated", circuit)):
+        assert left[name] == pytest.approx(expected, rel=0.1)
+    assert mean["rule"] == pytest.approx(1, abs=1e-12)
+    assert mean["circuit"] == pytest.approx(mean_circuit, abs=0.02)
+    assert mean["gated"] == pytest.approx(mean_gated, abs=0.02)
+    if per_input == 10:  # the default
+        default = Sharing("circuit").maps(144, 1)
+        np.testing.assert_array_equal(default.deviation, maps["circuit"].deviation)
+
+
+@pytest.mark.parametrize("n_inputs", [1, 9, 288])
+@pytest.mark.parametrize("method", RULES)
+def test_defaults_suit_any_number_of_inputs(method, n_inputs):
+    maps = Sharing(method).maps(n_inputs, 0)
+    assert np.linalg.norm(maps.deviation) / np.sqrt(n_inputs) < 0.05
+    assert np.abs(maps.mean).max() < 1.01
+
+
+def test_groups_share_their_patterns():
+    """A layer with groups is as many layers side by side."""
+    geometry = Geometry((6, 6), 3)
+    weights = random_weights(geometry, 2, 6)
+    sharing = Sharing("circuit", 100)
+    whole = sharing.share(weights, geometry, 0)
+    parts = [sharing.share(weights[..., i : i + 3], geometry, 0) for i in (0, 3)]
+    np.testing.assert_allclose(whole, np.concatenate(parts, axis=-1), rtol=0, atol=1e-14)
+
+
+def test_single_precision():
+    geometry = Geometry((8, 8), 3, padding=1)
+    weights = random_weights(geometry, 4, 5)
+    sharing = Sharing("gated")
+    double = sharing.share(weights, geometry, 0)
+    single = sharing.share(weights.astype(np.float32), geometry, 0)
+    np.testing.assert_allclose(single, double, rtol=0, atol=1e-5)
+
+
+def test_seeds():
+    geometry = Geometry((6, 6), 3)
+    weights = random_weights(geometry, 1, 1)
+    sharing = Sharing("rule", 10)
+
+    def asleep(seed):
+        return sharing.share(weights, geometry, seed)
+
+    np.testing.assert_array_equal(asleep(7), asleep(np.random.SeedSequence(7)))
+    np.testing.assert_array_equal(asleep([7, 1]), asleep((7, 1)))
+    child = np.random.SeedSequence(7, spawn_key=(1,))
+    for other in ([7, 1], [7, 2], 8, child):
+        assert not np.array_equal(asleep(7), asleep(other))
+    assert sharing.maps(9, [7, 1]) is Sharing("rule", 10).maps(9, [7, 1])  # computed once
+
+
+def test_snr_of_a_layer():
+    geometry = Geometry((6, 7), 3, padding=1)
+    weights = random_weights(geometry, 2, 3)
+    snr, inverse = [], []
+    for pool, output in product(pools(geometry), range(3)):
+        neurons = [weights[m][..., output].ravel() for m in positions(pool)]
+        if len(neurons) > 1:
+            snr.append(measures.snr_w(neurons))
+            inverse.append(measures.inverse_snr_w(neurons))
+    assert layer_snr_w(weights, geometry) == pytest.approx(np.mean(snr), rel=1e-12)
+    assert layer_inverse_snr_w(weights, geometry) == pytest.approx(np.mean(inverse), rel=1e-12)
+    shared = Sharing("instant").share(weights, geometry, 0)
+    assert layer_inverse_snr_w(shared, geometry) < 1e-20
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"method": "magic"}, "Sharing.method: must be one of circuit, gated, instant, none, rule"),
+        ({"presentations": 0}, "Sharing.presentations: must be a whole number >= 1"),
+        ({"presentations": 1.5}, "Sharing.presentations: must be a whole number >= 1"),
+        ({"gamma": -1}, "gamma: must be >= 0"),
+        ({"gamma": [1, 2]}, "Sharing.gamma: must be a finite number"),
+        ({"alpha": -1}, "Circuit.alpha: must be >= 0"),
+        ({"alpha": 70}, "Circuit.alpha: Euler with dt = 1 ms is unstable from alpha = 59 up"),
+        ({"tau": 0 * ms}, "Circuit.tau: must be > 0 ms"),
+        ({"learning_rate": 0}, "Sharing.learning_rate: must be > 0"),
+        ({"learning_rate": float("nan")}, "Sharing.learning_rate: must be a finite number"),
+    ],
+)
+def test_refused_options(options, text):
+    with pytest.raises(ParameterError) as caught:
+        Sharing(**options)
+    assert text in str(caught.value)
+
+
+def test_refused_weights():
+    geometry = Geometry((6, 6), 3)
+    sharing = Sharing("circuit", 10)
+    for wrong in (np.ones((4, 4, 9, 3)), np.ones((4, 5, 3, 3, 1, 1)), np.ones((4, 4, 3, 3, 0, 1))):
+        with pytest.raises(ParameterError, match=r"must have the shape \(4, 4, 3, 3, channel, out"):
+            sharing.share(wrong, geometry, 0)
+    with pytest.raises(ParameterError, match="must be float32 or float64"):
+        sharing.share(np.ones((4, 4, 3, 3, 1, 1), dtype=int), geometry, 0)
+    with pytest.raises(ParameterError, match="must be one of rule, circuit, gated to sleep"):
+        Sharing("instant").maps(9, 0)
+
+
+@pytest.mark.parametrize(("method", "rate"), [("rule", 0.5), ("circuit", 1e-3), ("gated", 1e-3)])
+def test_learning_rates_that_are_too_high(method, rate):
+    """Such weights would diverge: nothing of the kind is returned."""
+    with pytest.raises(
+        ParameterError, match="is too high for 27 inputs: weights would grow; the d"
+    ):
+        Sharing(method, learning_rate=rate).maps(27, 0)
