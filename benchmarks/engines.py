@@ -136,15 +136,11 @@ def check(engines: list[str]) -> None:
 def timings(engines: list[str]) -> dict[str, dict[tuple[str, int], float]]:
     """Microseconds a step and circuit for every engine along every axis."""
     found: dict[str, dict[tuple[str, int], float]] = {name: {} for name in (LOOP, *engines)}
-    known: dict[str, dict[Problem, float]] = {name: {} for name in found}
     for axis, values in AXES.items():
         for value in values:
             problem = Problem(**(BASE | {axis: value}))
             for name in found:
-                known = [
-                    f for (a, v), f in found[name].items() if v == value == BASE[a] == BASE[axis]
-                ]
-                found[name][axis, value] = known[0] if known else per_step(name, problem)
+                found[name][axis, value] = per_step(name, problem)
                 print(
                     f"  {axis} = {value}: {name}: {found[name][axis, value]:.3g} us",
                     file=sys.stderr,

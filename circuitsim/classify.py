@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from circuitsim import (
+    classify_compare,
     classify_evaluate,
     classify_predict,
     classify_readout,
@@ -19,8 +20,10 @@ COMMANDS = {
     "evaluate": classify_evaluate,
     "predict": classify_predict,
     "readout": classify_readout,
+    "compare": classify_compare,
 }
-OPTIONS = {"run": "", "image": "", "n_neurons": "--neurons"}  # the first two have no names
+# The first two have no names.
+OPTIONS = {"run": "", "image": "", "file": "--redraw", "n_neurons": "--neurons"}
 
 
 def parser() -> cli.Parser:

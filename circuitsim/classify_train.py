@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import cli
-from circuitsim.classify_options import add_data, add_threads
+from circuitsim.classify_options import SLEEP, add_data, add_threads
 
 if TYPE_CHECKING:
     from circuitsim.vision.runs import Run
     from circuitsim.vision.sharing import Sharing
-    from circuitsim.vision.training import Progress
+    from circuitsim.vision.training import Progress, Trainer
 
 HELP = "train a network"
 DESCRIPTION = (
@@ -24,6 +24,8 @@ DESCRIPTION = (
     "(what is trained), checkpoint.npz (the network) and history.nc. The numbers depend on the "
     "options and the data alone, not on the number of threads, nor on having been interrupted."
 )
+
+_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha")
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -147,9 +149,22 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="batches from one sleep to the next; must be given unless --sharing is none",
     )
     for name, unit, letter, what, default in (
-        ("presentations", int, "P", "input patterns shown in a sleep", "10 for each of its inputs"),
-        ("gamma", float, "G", "pull towards the weights before the sleep, dimensionless", "0.001"),
-        ("alpha", float, "A", "strength of inhibition, dimensionless", "10"),
+        ("presentations", int, "P", "input patterns shown in a sleep", "as the next says"),
+        (
+            "presentations-per-input",
+            float,
+            "P",
+            "the same, for each input of a neuron, so that layers that differ in it sleep alike",
+            f"{SLEEP['presentations_per_input']:g}",
+        ),
+        (
+            "gamma",
+            float,
+            "G",
+            "pull towards the weights before the sleep, dimensionless",
+            f"{SLEEP['gamma']:g}",
+        ),
+        ("alpha", float, "A", "strength of inhibition, dimensionless", f"{SLEEP['alpha']:g}"),
         ("tau", float, "MS", "time constant of the rates, in ms", "30"),
         (
             "sharing-rate",
@@ -218,6 +233,13 @@ def body(options: argparse.Namespace) -> int:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise cli.UsageError(f"--output {directory}: another process is training it") from None
+    awake = _never_asleep(run, trainer)
+    if awake:
+        print(
+            f"note: no two positions of {', '.join(awake)} see the same pattern in full, so "
+            "there the sleep shares nothing; larger images, or --sharing instant, do",
+            file=sys.stderr,
+        )
     with lock, parallel.threads(threads), _Observer(run, trainer.per_epoch) as observer:
         remove_abandoned(entries(directory))
         if begun and options.resume:
@@ -242,6 +264,19 @@ def body(options: argparse.Namespace) -> int:
             return cli.EXIT_FAILED
     print(f"\nrun: {directory}")
     return 0
+
+
+def _never_asleep(run: Run, trainer: Trainer) -> list[str]:
+    """Return the names of layers that are too small for the dynamics of a sleep."""
+    from circuitsim.vision.pools import pools
+
+    if run.sharing is None or run.sharing.method == "instant":
+        return []
+    return [
+        name
+        for name, layer in trainer.network.lc_layers().items()
+        if all(pool.size < 2 for pool in pools(layer.geometry))
+    ]
 
 
 def _provenance(options: argparse.Namespace) -> dict[str, str]:
@@ -294,11 +329,13 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
 
     one_of("sharing", options.sharing, METHODS)
     fields = {"sharing_rate": "learning_rate"}
-    names = ("presentations", "gamma", "alpha", "tau", "sharing_rate")
+    names = (*_OF_SLEEP, "tau", "sharing_rate")
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     if options.sharing in ("none", "instant") and given:
         option = next(iter(given)).replace("_", "-")
         raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
+    if "presentations" in given and "presentations_per_input" in given:
+        raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if options.sharing == "none":
         return None
     if options.share_every is None:
@@ -307,6 +344,8 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
         )
     if "tau" in given:
         given["tau"] = given["tau"] * ms
+    if options.sharing != "instant":
+        given = SLEEP | given
     with _sharing_options():
         return Sharing(options.sharing, **{fields.get(n, n): v for n, v in given.items()})
 
@@ -335,7 +374,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     if run.sharing is not None:
         sharing = asdict(run.sharing)
         of_run |= {"sharing": sharing["method"], "sharing_rate": sharing["learning_rate"]}
-        of_run |= {n: sharing.get(n) for n in ("presentations", "gamma", "alpha")}
+        of_run |= {n: sharing.get(n) for n in _OF_SLEEP}
         if sharing.get("tau") is not None:
             of_run["tau"] = float(sharing["tau"] / ms)
     free = (

@@ -201,11 +201,13 @@ def _plasticity_section(plasticity: Plasticity) -> _Section:
         )
     else:
         how = "at every step, with the new rates; elapsed is the time since the start"
+    if rule.average is not None:
+        how += f"; averaged over inputs it acts like that of {rule.average}"
     values = {"gamma": plasticity.gamma, "momentum": plasticity.momentum}
     for name, value in learning_rate.constants.items():
         values[name] = float(np.asarray(value)) * (1e3 if hasattr(value, "dim") else 1)
     return _Section(
-        f"Plasticity: {rule.name}, {rule.summary}",
+        f"Plasticity: {rule.name}" + (f", {rule.summary}" if rule.summary else ""),
         statements,
         f"the update is made {how}",
         {name: _shown(name, value) for name, value in values.items()},

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from circuitsim import cli
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from circuitsim.studies.figures import Data
+
+T = TypeVar("T")
 
 # Options whose names differ from those of what they set.
 OPTIONS = {"n_neurons": "--neurons", "file": "--redraw"}
@@ -58,8 +60,8 @@ def checked_directory(path: Path) -> Path:
 
 
 def redrawn(
-    options: argparse.Namespace, parser: cli.Parser, load: Callable[[Path], Data], choice: str
-) -> Data:
+    options: argparse.Namespace, parser: cli.Parser, load: Callable[[Path], T], choice: str
+) -> T:
     """Return the data to draw again.
 
     Parameters

@@ -10,7 +10,7 @@ from brian2 import ms
 from brian2.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim.rules import RULES, Rule
+from circuitsim import rules
 from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
 from circuitsim.theory import stability_bound
 from circuitsim.validation import (
@@ -19,7 +19,6 @@ from circuitsim.validation import (
     in_range,
     integer,
     milliseconds,
-    one_of,
 )
 
 # The published protocol of Figure 4 (the authors' code), beside the defaults below.
@@ -152,7 +151,8 @@ class Plasticity(_Parameters):
     Parameters
     ----------
     rule : str
-        ``"circuit"`` (Eq. 9), ``"mean_subtracted"`` (Eq. 4) or ``"inhibition_gated"``.
+        ``"circuit"`` (Eq. 9), ``"mean_subtracted"`` (Eq. 4), ``"inhibition_gated"``, or whatever
+        else `circuitsim.rules.get` takes; kept with its definition, ``"name = signal"``.
     gamma : float or array, shape (circuit,)
         Strength of the pull towards the initial weights; >= 0.
     momentum : float
@@ -179,7 +179,7 @@ class Plasticity(_Parameters):
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        one_of("Plasticity.rule", self.rule, RULES)
+        set_(self, "rule", str(rules.get(self.rule, "Plasticity.rule")))
         gamma = dimensionless("Plasticity.gamma", self.gamma, array=True)
         in_range("Plasticity.gamma", gamma, self.gamma, minimum=0)
         set_(self, "gamma", gamma)
@@ -202,14 +202,14 @@ class Plasticity(_Parameters):
             how = "makes one update a presentation" if per_presentation else "learns at every step"
             raise ParameterError(
                 "Plasticity.learning_rate",
-                f"the rule {self.rule} {how} and needs a rate in {counts}: {kinds}",
+                f"the rule {self.definition.name} {how} and needs a rate in {counts}: {kinds}",
                 self.learning_rate,
             )
 
     @property
-    def definition(self) -> Rule:
+    def definition(self) -> rules.Rule:
         """The rule itself: its signal, and what follows from it."""
-        return RULES[self.rule]
+        return rules.get(self.rule)
 
     def per_step(self, dt: float) -> StepConstants:
         """Momentum and learning-rate factor of one step of ``dt`` ms.

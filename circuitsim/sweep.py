@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import runpy
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -80,6 +82,8 @@ def _study(options: argparse.Namespace) -> Study:
     from circuitsim.engines import registry
     from circuitsim.studies import Study
 
+    if options.rules_from is not None:
+        _register_rules(options.rules_from)
     given: dict[str, Any] = {name: getattr(options, name) for name in Study.__dataclass_fields__}
     study = Study(**given)
     cli.jobs(options.jobs)
@@ -87,6 +91,23 @@ def _study(options: argparse.Namespace) -> Study:
         cli.check_memory(study)
     # What cannot work is said before anything starts; and "auto" must mean the same for every cell.
     return replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
+
+
+def _register_rules(file: Path) -> None:
+    """Run the user's own file of rules."""
+    if not file.is_file():
+        raise cli.UsageError(f"--rules-from {file}: there is no such file")
+    try:
+        runpy.run_path(str(file))
+    except Exception as error:  # whatever the user's code may raise
+        lines = [
+            at.lineno
+            for at in traceback.extract_tb(error.__traceback__)
+            if at.filename == str(file)
+        ]
+        where = f"line {lines[-1]}: " if lines else ""
+        message = f"--rules-from {file}: {where}{type(error).__name__}: {error}"
+        raise cli.UsageError(message) from error
 
 
 def _run(study: Study, output: Path, options: argparse.Namespace) -> Summary:

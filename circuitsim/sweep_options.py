@@ -70,7 +70,15 @@ def parser() -> cli.Parser:
         "--rule",
         default="circuit",
         metavar="RULE",
-        help="plasticity rule: circuit, mean_subtracted or inhibition_gated",
+        help="plasticity rule: circuit, mean_subtracted or inhibition_gated; the name of one of "
+        "--rules-from or of an installed package; or one in place, 'mine = r - b - 0.5*r_inh'",
+    )
+    model.add_argument(
+        "--rules-from",
+        type=Path,
+        default=None,
+        metavar="FILE.py",
+        help="Python file to run first, which registers rules; None: no file",
     )
     model.add_argument(
         "--channels",

@@ -10,14 +10,13 @@ from brian2.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import expm
 
+from circuitsim import rules
 from circuitsim.inputs import check_covariance, spectrum
-from circuitsim.rules import RULES
 from circuitsim.validation import (
     ParameterError,
     dimensionless,
     in_range,
     milliseconds,
-    one_of,
     whole_steps,
 )
 
@@ -63,10 +62,11 @@ def fixed_point(
     """Weights at which a rule comes to rest, averaged over inputs (Eq. 5 and its relatives).
 
     Deviations from the pool's mean end as (C + gamma I)^-1 gamma times their initial values for
-    every rule. The mean ends as (g C + gamma I)^-1 gamma times its initial value with g the rule's
-    gain for the mean (`Rule.gain_of_mean`): 0 for ``mean_subtracted`` (Eq. 5) and
-    ``inhibition_gated``, which keep the mean, and 1/(1 + alpha) for ``circuit``, which does not.
-    Directions without input (or a pull) keep their initial weights.
+    every rule of this package (and with its factor of r, `Rule.linear`, before C for another).
+    The mean ends as (g C + gamma I)^-1 gamma times its initial value with g the rule's gain for the
+    mean (`Rule.gain_of_mean`): 0 for ``mean_subtracted`` (Eq. 5) and ``inhibition_gated``, which
+    keep the mean, and 1/(1 + alpha) for ``circuit``, which does not. Directions without input (or a
+    pull) keep their initial weights. Those in which a rule lets weights diverge are NaN.
 
     The rates are taken to be settled at all times. For ``inhibition_gated`` this is a limit: the
     interneuron's transient at the start of each presentation makes the mean decay slowly. See
@@ -101,10 +101,10 @@ def fixed_point(
     """
     inhibition = dimensionless("alpha", alpha)
     in_range("alpha", inhibition, alpha, minimum=0)
-    definition = RULES[one_of("rule", rule, RULES)]
+    definition = rules.get(rule)
     gain_of_mean = float(definition.gain_of_mean(inhibition))
-    assert definition.linear is not None  # gain_of_mean has refused other rules
-    return _at_rest(w_init, gamma, Gains(definition.linear.rate, gain_of_mean), covariance)
+    assert definition.averaged is not None  # gain_of_mean has refused other rules
+    return _at_rest(w_init, gamma, Gains(definition.averaged.rate, gain_of_mean), covariance)
 
 
 class Gains(NamedTuple):
@@ -178,9 +178,9 @@ def averaged_gains(
     """
     inhibition = dimensionless("alpha", alpha)
     in_range("alpha", inhibition, alpha, minimum=0)
-    definition = RULES[one_of("rule", rule, RULES)]
+    definition = rules.get(rule)
     settled = float(definition.gain_of_mean(inhibition))
-    signal = definition.linear
+    signal = definition.averaged
     assert signal is not None  # gain_of_mean has refused other rules
     if definition.per_presentation:
         return Gains(signal.rate, settled)
@@ -322,7 +322,7 @@ def end_point(
     -------
     ndarray, shape (..., neuron, input)
     """
-    if gamma == 0 and RULES[one_of("rule", rule, RULES)].gain_of_mean(alpha) > 0:
+    if gamma == 0 and rules.get(rule).gain_of_mean(alpha) > 0:
         # Far below any pull of interest, and far above where squares of weights underflow.
         gamma = 1e-30
     return fixed_point(w_init, gamma, rule, alpha, covariance)
@@ -344,4 +344,5 @@ def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
 def _kept(strength: NDArray[np.float64], pull: float) -> NDArray[np.float64]:
     """Share of a weight that is left: pull/(strength + pull), and 1 where nothing acts at all."""
     total = strength + pull
-    return np.divide(pull, total, out=np.ones_like(total), where=total > 0)
+    idle = np.where((strength == 0) & (total == 0), 1.0, np.nan)  # the others have no rest
+    return np.divide(pull, total, out=idle, where=total > 0)

@@ -9,6 +9,9 @@ import numpy as np
 
 from circuitsim import measures
 from circuitsim.engines.batch import Batch, Outcome, State
+from circuitsim.expressions import FUNCTIONS
+
+NAMES = FUNCTIONS | {"inf": np.inf}
 
 
 def run(batch: Batch) -> Outcome:
@@ -50,7 +53,7 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
     for x in inputs:
         if rule.per_presentation:
             z = w @ x
-            signal = eval(rule.signal, {"z": z, "z_mean": z.mean()})
+            signal = eval(rule.signal, {"z": z, "z_mean": z.mean()} | NAMES)
             learning_rate = schedule.at(number)
             m = momentum * m - learning_rate * (np.outer(signal, x) + gamma * (w - w_init))
             w = w + m
@@ -62,7 +65,7 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
                     r + dt / tau * (-r + z - alpha * r_inh + b),
                     r_inh + dt / tau * (-r_inh + r.mean() - b),
                 )
-                signal = eval(rule.signal, {"r": r, "r_inh": r_inh, "b": b})
+                signal = eval(rule.signal, {"r": r, "r_inh": r_inh, "b": b} | NAMES)
                 learning_rate = 0.0
                 if number >= schedule.first_step(dt):
                     learning_rate = rate_factor * schedule.at(number * dt)

@@ -68,9 +68,13 @@ def stored(directory):
         content = {name: arrays[name].tobytes() for name in arrays if name != "progress"}
         progress = json.loads(bytes(arrays["progress"]))
     for row in progress["history"]:
-        assert row.pop("seconds") > 0
+        assert row.pop("seconds") > row.pop("seconds_asleep") >= 0
     history = xr.load_dataset(directory / "history.nc", engine="h5netcdf")
-    return content, progress, history.drop_vars("seconds").drop_attrs(deep=False)
+    return (
+        content,
+        progress,
+        history.drop_vars(["seconds", "seconds_asleep"]).drop_attrs(deep=False),
+    )
 
 
 def assert_same_run(directory, other):
@@ -482,6 +486,8 @@ def test_progress_that_could_not_be_is_refused(copy, data):
         {"sums": [1.0]},
         {"sums": [1.0, "a", 2.0]},
         {"seconds": None},
+        {"asleep": None},
+        {"snr_w": {"layer1": None}},
         {"history": [row]},
         {"history": [row, row, {"train": [1, 2]}]},
         {"history": [row, row, 5]},

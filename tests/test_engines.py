@@ -1,8 +1,13 @@
-"""One suite for every engine: published trajectories, a plain loop, theory, and each other."""
+"""One suite for every engine: published trajectories, a plain loop, theory, and each other.
+
+Whatever is in the registry is tested, in every way of making code that it lists.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,36 +16,57 @@ from brian2 import ms
 from conftest import relative
 
 import circuitsim as cs
-from circuitsim.engines import standalone
+from circuitsim.engines import registry, standalone
 from circuitsim.engines.simulation import _make_batch
+from circuitsim.rules import RULES
 
-needs_compiler = pytest.mark.skipif(
-    not standalone.compiler_works(), reason="no C++ compiler works here"
-)
-CPP = pytest.param(("brian2", "cpp_standalone"), marks=needs_compiler, id="brian2-cpp")
-ENGINES = [
-    pytest.param(("brian2", "numpy"), id="brian2-numpy"),
-    pytest.param(("brian2_per_synapse", "numpy"), id="brian2_per_synapse-numpy"),
-    pytest.param(("propagator", "numpy"), id="propagator-numpy"),
-    pytest.param(("propagator", "numba"), id="propagator-numba"),
-]
-COMPILED = [
-    CPP,
-    pytest.param(
-        ("brian2_per_synapse", "cpp_standalone"),
-        marks=[needs_compiler, pytest.mark.slow],
-        id="brian2_per_synapse-cpp",
+
+def _has(module):
+    return importlib.util.find_spec(module) is not None
+
+
+# Ways that compile each shape of network for seconds: for them the tests that compare numbers.
+SLOW_CODE = {
+    "cpp_standalone": pytest.mark.skipif(
+        not standalone.compiler_works(), reason="no C++ compiler works here"
     ),
-]
-RULES = ["circuit", "mean_subtracted", "inhibition_gated"]
+    "cython": pytest.mark.skipif(not _has("Cython"), reason="Cython is not installed"),
+}
+FAST_CODE = {"numba": pytest.mark.skipif(not _has("numba"), reason="Numba is not installed")}
+
+
+def ways(slow):
+    """Every engine with every way of making its code."""
+    for name, engine in registry.ENGINES.items():
+        for codegen in engine.codegens[1:] or engine.codegens:
+            marks = [FAST_CODE[codegen]] if codegen in FAST_CODE else []
+            if codegen in SLOW_CODE:
+                marks = [SLOW_CODE[codegen], pytest.mark.slow]
+            if slow or codegen not in SLOW_CODE:
+                yield pytest.param((name, codegen), marks=marks, id=f"{name}-{codegen}")
+
+
+every_engine = pytest.mark.parametrize("engine", list(ways(slow=False)))
+every_code = pytest.mark.parametrize("engine", list(ways(slow=True)))
+cpp = ("brian2", "cpp_standalone")
+needs_compiler = SLOW_CODE["cpp_standalone"]
 
 
 def simulate(engine, *args, **kwargs):
     """`circuitsim.simulate` with an engine and its code generation."""
     name, codegen = engine
-    if codegen in ("cython", "numba"):
-        pytest.importorskip({"cython": "Cython"}.get(codegen, codegen))
     return cs.simulate(*args, engine=name, codegen=codegen, **kwargs)
+
+
+def runs(engine, rule):
+    """Whether an engine can run a rule: it must, if the rule is linear."""
+    try:
+        registry.find(engine[0]).check_rule(rule)
+    except cs.ParameterError:
+        if rule.linear is not None:
+            raise
+        return False
+    return True
 
 
 def problem(rng, n_circuits=3, n_neurons=6, n_inputs=4, n_presentations=5):
@@ -52,14 +78,18 @@ def problem(rng, n_circuits=3, n_neurons=6, n_inputs=4, n_presentations=5):
 # -- fidelity -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_published_trajectory_in_cython(oracle):
-    test_published_trajectories(("brian2", "cython"), "circuit_k3", oracle)
+@every_code
+def test_published_trajectory(engine, oracle):
+    check_published_trajectory(engine, "circuit_k3", oracle)
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, *COMPILED])
-@pytest.mark.parametrize("name", ["circuit_k3", "circuit_k6", "rule_k3", "rule_k9"])
-def test_published_trajectories(engine, name, oracle):
+@every_engine
+@pytest.mark.parametrize("name", ["circuit_k6", "rule_k3", "rule_k9"])
+def test_other_published_trajectories(engine, name, oracle):
+    check_published_trajectory(engine, name, oracle)
+
+
+def check_published_trajectory(engine, name, oracle):
     published = oracle(name)
     rule = "circuit" if name.startswith("circuit") else "mean_subtracted"
     run = simulate(
@@ -84,21 +114,36 @@ def test_published_trajectories(engine, name, oracle):
         assert "rate" not in run
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, CPP])
-@pytest.mark.parametrize("rule", RULES)
+def plain_loops():
+    """Every engine with every kind of rule; what is compiled, with one of each kind of network."""
+    nonlinear = "rectified = clip(r - b, 0, inf) - 0.1*r_inh**2"
+    ideal = "saturating = tanh(z - z_mean)"
+    others = ["half_gated = r - b - 0.5*r_inh", "half_subtracted = z - z_mean/2"]
+    for way in ways(slow=True):
+        codegen = way.values[0][1]
+        rules = [*RULES, *others] if codegen not in SLOW_CODE else ["circuit"]
+        for rule in [*rules, nonlinear, ideal] if codegen != "cython" else []:
+            yield pytest.param(*way.values, rule, marks=way.marks, id=f"{way.id}-{rule.split()[0]}")
+
+
+@pytest.mark.parametrize("engine, rule", list(plain_loops()))
 def test_plain_loop(engine, rule, rng):
     """A batch in which every parameter differs between circuits, steps other than 1 ms."""
+    definition = cs.rules.get(rule)
+    ideal = definition.per_presentation
     w_init, inputs = problem(rng)
     circuit = cs.Circuit(n_neurons=6, tau=[20, 30, 50] * ms, alpha=[0, 3.0, 10], b=[1.0, -2.0, 0])
     plasticity = cs.Plasticity(
         rule,
         gamma=[0, 0.01, 1],
         momentum=0.9,
-        learning_rate=None
-        if rule == "mean_subtracted"
-        else cs.InverseSqrtRate(2e-3, timescale=20 * ms, onset=4 * ms),
+        learning_rate=None if ideal else cs.InverseSqrtRate(2e-3, timescale=20 * ms, onset=4 * ms),
     )
-    how = {"presentation": 20 * ms, "dt": 0.5 * ms, "record_rates": rule != "mean_subtracted"}
+    how = {"presentation": 20 * ms, "dt": 0.5 * ms, "record_rates": not ideal}
+    if not runs(engine, definition):
+        with pytest.raises(cs.ParameterError, match=r"not linear .* use engine='brian2'"):
+            simulate(engine, w_init, inputs, circuit, plasticity, **how)
+        return
     run = simulate(engine, w_init, inputs, circuit, plasticity, **how)
     batch, _ = _make_batch(
         w_init,
@@ -116,7 +161,8 @@ def test_plain_loop(engine, rule, rng):
     assert run.snr_w.values == pytest.approx(expected.snr_w, rel=1e-11, abs=0)
     assert run.inverse_snr_w.values == pytest.approx(expected.inverse_snr_w, rel=1e-11, abs=0)
     assert relative(run.mean_weight_cosine, expected.mean_weight_cosine) < 1e-12
-    if rule != "mean_subtracted":
+    assert relative(run.weights, w_init) > 1e-3  # or there would be nothing to compare
+    if not ideal:
         assert relative(run.momentum, expected.state.velocity) < 1e-11
         assert relative(run.rate, expected.state.rate) < 1e-12
         assert relative(run.rate_trace, expected.rate_trace) < 1e-12
@@ -125,18 +171,10 @@ def test_plain_loop(engine, rule, rng):
         assert int(run.steps) == 200
 
 
-def test_the_weights_have_moved_in_that_test(rng):
-    """The comparison above means something only if there is something to compare."""
-    w_init, inputs = problem(rng)
-    plasticity = cs.Plasticity(learning_rate=cs.InverseSqrtRate(2e-3, timescale=20 * ms))
-    run = simulate(("brian2", "numpy"), w_init, inputs, cs.Circuit(n_neurons=6), plasticity)
-    assert relative(run.weights, w_init) > 0.05
-
-
 # -- theory -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 def test_rates_settle_at_the_fast_fixed_point(engine, rng):
     w_init, inputs = problem(rng, n_presentations=1)
     circuit = cs.Circuit(n_neurons=6, alpha=[0.5, 3, 10], b=[1, 2, -1])
@@ -149,7 +187,7 @@ def test_rates_settle_at_the_fast_fixed_point(engine, rng):
     assert np.array_equal(run.weights, w_init)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 def test_error_of_the_rates_falls_with_slope_one(engine, rng):
     """Euler is of first order: the rates against the exact solution of the linear circuit."""
     from scipy.linalg import expm
@@ -183,7 +221,7 @@ def test_error_of_the_rates_falls_with_slope_one(engine, rng):
     assert slope == pytest.approx(1.0, abs=0.1)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 def test_learning_does_not_depend_on_dt(engine, rng):
     """Halving the step changes the weights by Euler's error, which halves as well."""
     w_init, inputs = problem(rng, n_circuits=1, n_presentations=3)
@@ -205,8 +243,6 @@ def test_learning_does_not_depend_on_dt(engine, rng):
     assert first / second == pytest.approx(2.0, abs=0.4)
 
 
-@needs_compiler
-@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["circuit", "inhibition_gated"])
 def test_weights_end_at_the_fixed_point_of_their_own_rule(rule, rng):
     """Long presentations of a fast circuit, little learning in each: section 3 of MODEL.md."""
@@ -214,7 +250,7 @@ def test_weights_end_at_the_fixed_point_of_their_own_rule(rule, rng):
     w_init = 1 + rng.standard_normal((20, 4))
     inputs = cs.inputs.GaussianInputs(40_000, 4, seed=5)
     run = simulate(
-        ("brian2", "cpp_standalone"),
+        ("propagator", "numpy"),
         w_init,
         inputs,
         cs.Circuit(n_neurons=20, tau=3 * ms, alpha=alpha),
@@ -231,8 +267,6 @@ def test_weights_end_at_the_fixed_point_of_their_own_rule(rule, rng):
         assert relative(mean, w_init.mean(axis=0)) > 0.6
 
 
-@needs_compiler
-@pytest.mark.slow
 def test_gated_rule_keeps_the_mean_as_presentations_grow_longer(rng):
     """Per unit of time, the mean decays like tau/T under the gated rule, for any alpha."""
     alphas = np.array([1.0, 10.0, 30.0])
@@ -243,7 +277,7 @@ def test_gated_rule_keeps_the_mean_as_presentations_grow_longer(rng):
         for duration in (150.0, 600.0, 2400.0):
             inputs = cs.inputs.GaussianInputs(round(total / duration), 4, seed=3)
             run = simulate(
-                ("brian2", "cpp_standalone"),
+                ("propagator", "numpy"),
                 w_init,
                 inputs,
                 cs.Circuit(n_neurons=10, alpha=alphas),
@@ -265,7 +299,7 @@ def test_gated_rule_keeps_the_mean_as_presentations_grow_longer(rng):
 # -- invariances --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 @pytest.mark.parametrize("rule", RULES)
 def test_order_of_neurons_does_not_matter(engine, rule, rng):
     w_init, inputs = problem(rng)
@@ -277,7 +311,7 @@ def test_order_of_neurons_does_not_matter(engine, rule, rng):
     assert relative(permuted.snr_w, run.snr_w) < 1e-12
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 @pytest.mark.parametrize("rule", ["circuit", "inhibition_gated"])
 def test_baseline_only_shifts_rates(engine, rule, rng):
     """In the linear circuit, if the rates start at the baseline."""
@@ -294,14 +328,22 @@ def test_baseline_only_shifts_rates(engine, rule, rng):
         assert relative(runs[1][name], runs[0][name]) < 1e-12
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 @pytest.mark.parametrize("rule", RULES)
-def test_a_run_in_two_parts_equals_one(engine, rule, rng):
+@pytest.mark.parametrize("momentum, dt", [(0.95, 1.0), (0.0, 0.5)])
+def test_a_run_in_two_parts_equals_one(engine, rule, momentum, dt, rng):
+    """In time too: learning starts within the second part."""
     w_init, inputs = problem(rng, n_presentations=6)
-    rest = (cs.Circuit(n_neurons=6), cs.Plasticity(rule))
-    whole = simulate(engine, w_init, inputs, *rest)
-    half = simulate(engine, w_init, inputs[:3], *rest)
-    both = simulate(engine, None, inputs[3:], *rest, start=half)
+    rate = cs.ConstantRate(0.01)
+    if not RULES[rule].per_presentation:
+        rate = cs.InverseSqrtRate(3e-3, timescale=2 * ms, onset=41 * ms)
+    circuit = cs.Circuit(n_neurons=6)
+    plasticity = cs.Plasticity(rule, momentum=momentum, learning_rate=rate)
+    how = {"presentation": 10 * ms, "dt": dt * ms}
+    whole = simulate(engine, w_init, inputs, circuit, plasticity, **how)
+    half = simulate(engine, w_init, inputs[:3], circuit, plasticity, **how)
+    both = simulate(engine, None, inputs[3:], circuit, plasticity, start=half, **how)
+    assert relative(whole.weights, w_init) > 1e-3
     for name in ("weights", "momentum", "rate", "rate_inh"):
         if name in whole:
             assert relative(both[name], whole[name]) < 1e-12
@@ -311,9 +353,19 @@ def test_a_run_in_two_parts_equals_one(engine, rule, rng):
     assert relative(both.snr_w, whole.snr_w.sel(presentation=slice(3, 6))) < 1e-11
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, CPP])
+@every_engine
 @pytest.mark.parametrize("rule", RULES)
 def test_a_circuit_does_not_know_its_company(engine, rule, rng):
+    check_company(engine, rule, [[4, 2, 1], [3]], rng)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_nor_does_one_in_compiled_code(rng):
+    check_company(cpp, "circuit", [[4, 2, 0]], rng)  # each size is a program of its own
+
+
+def check_company(engine, rule, subsets, rng):
     """To the last bit: finished circuits of a study can be put together in any way."""
     w_init, inputs = problem(rng, n_circuits=5, n_neurons=7)
     gamma = np.array([0.1, 0.01, 0.1, 1.0, 0.0])
@@ -329,8 +381,7 @@ def test_a_circuit_does_not_know_its_company(engine, rule, rng):
         )
 
     together = run([0, 1, 2, 3, 4])
-    # Each size is a program of its own to compile.
-    for which in ([4, 2, 0],) if "cpp_standalone" in engine else ([0, 1, 2, 3], [4, 2], [3]):
+    for which in subsets:
         apart = run(which)
         for name in ("weights", "snr_w", "inverse_snr_w", "mean_weight_cosine"):
             assert np.array_equal(apart[name], together[name][which]), name
@@ -339,7 +390,7 @@ def test_a_circuit_does_not_know_its_company(engine, rule, rng):
 # -- shapes and recording -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 def test_a_circuit_dimension_only_where_an_argument_has_one(engine, rng):
     w_init, inputs = problem(rng)
     alone = simulate(engine, w_init[0], inputs[:, 0], record_rates=True)
@@ -360,8 +411,8 @@ def test_a_circuit_dimension_only_where_an_argument_has_one(engine, rng):
     assert all("units" in v.attrs and "long_name" in v.attrs for v in alone.variables.values())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("rule", RULES)
+@every_engine
+@pytest.mark.parametrize("rule", ["circuit", "mean_subtracted"])
 def test_recording_can_be_thinned(engine, rule, rng):
     w_init, inputs = problem(rng, n_presentations=7)
     rest = (cs.Circuit(n_neurons=6), cs.Plasticity(rule))
@@ -373,13 +424,30 @@ def test_recording_can_be_thinned(engine, rule, rng):
         assert np.array_equal(thin.snr_w, whole.snr_w.sel(presentation=expected))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 def test_no_presentations_change_nothing(engine, rng):
     w_init, inputs = problem(rng)
-    run = simulate(engine, w_init, inputs[:0], record_rates=True)
-    assert np.array_equal(run.weights, w_init)
-    assert run.sizes["presentation"] == 1
+    start = simulate(engine, w_init, inputs, presentation=60 * ms)
+    run = simulate(engine, None, inputs[:0], start=start, record_rates=True, presentation=60 * ms)
+    for name in ("weights", "momentum", "rate", "rate_inh", "presentations", "elapsed", "steps"):
+        assert np.array_equal(run[name], start[name]), name
+    assert run.presentation.values.tolist() == [5]
+    assert relative(run.snr_w[:, 0], start.snr_w[:, -1]) < 1e-12
     assert run.sizes["time"] == 0
+
+
+@every_engine
+@pytest.mark.parametrize("rule", RULES)
+def test_what_is_given_is_not_changed(engine, rule, rng):
+    w_init, inputs = problem(rng)
+    arguments = (cs.Circuit(n_neurons=6), cs.Plasticity(rule), 60 * ms, 1 * ms, False, None, 1)
+    batch, untouched = (_make_batch(w_init.copy(), inputs, *arguments)[0] for _ in range(2))
+    outcome = registry.get(*engine).run(batch)
+    assert not np.array_equal(outcome.state.weights, batch.w_init)
+    for name in ("w_init", "alpha", "tau", "b", "gamma"):
+        assert np.array_equal(getattr(batch, name), getattr(untouched, name)), name
+    for part in fields(batch.state):
+        assert np.array_equal(getattr(batch.state, part.name), getattr(untouched.state, part.name))
 
 
 @pytest.mark.parametrize(
@@ -425,7 +493,7 @@ def test_times_need_units(rng):
             cs.simulate(w_init, inputs, **{name: 1.0})
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@every_engine
 def test_divergence_is_an_error(engine, rng):
     w_init, inputs = problem(rng, n_presentations=30)
     plasticity = cs.Plasticity("mean_subtracted", learning_rate=cs.ConstantRate(100))

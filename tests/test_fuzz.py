@@ -226,6 +226,10 @@ SHAPE = (1, 1, 1, 1, 2, 4)
         described(gamma=["0.1"]),
         described(presentations=1e300),
         described(engine="os.system"),
+        described(rule="mine"),
+        described(rule="mine = __import__('os').system('touch escaped')"),
+        described(rule="mine = r - b" + " + 9**9" * 10**5),
+        described(rule="circuit = r + b"),
         described(tau={"__class__": "x"}),
         described(gamma=[float("nan")]),
         attribute("study", "[" * 100_000),
@@ -345,7 +349,12 @@ JSON = st.recursive(
                                                                 max_size=4),
     max_leaves=12,
 )  # fmt: skip
-VALUES = JSON | st.sampled_from([10**30, -1, 1e308, [0], ["a"], {}, "nan", [[1]], [10**9], "../x"])
+RULES = st.text("rbzinhx_ ~+-*/()0123456789.e,'", max_size=40).map("a = {}".format)
+VALUES = (
+    JSON
+    | RULES
+    | st.sampled_from([10**30, -1, 1e308, [0], ["a"], {}, "nan", [[1]], [10**9], "../x"])
+)
 
 
 @settings(max_examples=300, deadline=None)

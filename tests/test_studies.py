@@ -600,8 +600,9 @@ def test_workers_that_cannot_start_are_told_once(tmp_path):
 # -- killed ---------------------------------------------------------------------------------------
 
 HARD = ["--k", 2, 3, "--gamma", 0.1, 0.01, "--trials", 40, "--presentations", 600, "--neurons", 6,
-        "--engine", "propagator", "--codegen", "numpy"]  # fmt: skip
-HARD_STUDY = replace(STUDY, trials=40, presentations=600)
+        "--engine", "propagator", "--codegen", "numpy",
+        "--rule", "half_gated = r - b - 0.5*r_inh"]  # fmt: skip
+HARD_STUDY = replace(STUDY, trials=40, presentations=600, rule="half_gated = r - b - 0.5*r_inh")
 
 
 @pytest.fixture(scope="module")

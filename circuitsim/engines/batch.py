@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import Plasticity
+from circuitsim.rules import Rule
 
 Array = NDArray[np.float64]
 Progress = Callable[[float], None]  # called with the fraction done, from 0 to 1
@@ -136,13 +137,27 @@ class Outcome:
 class Engine(Protocol):
     """How to run one batch.
 
-    Attributes
+    Parameters
     ----------
     codegen : str
-        How its code is made; not ``"auto"``, but what that stands for here.
+        How its code is made, one of `codegens`.
+
+    Attributes
+    ----------
+    codegens : tuple of str
+        All ways there are, the first of them ``"auto"``.
+    codegen : str
+        The way chosen; not ``"auto"``, but what that stands for here.
     """
 
+    codegens: ClassVar[tuple[str, ...]]
     codegen: str
+
+    def __init__(self, codegen: str = "auto") -> None: ...
+
+    @classmethod
+    def check_rule(cls, rule: Rule) -> None:
+        """Raise `ParameterError` for a rule that the engine cannot run."""
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
         """Run a batch; raise `ParameterError` for what the engine cannot do.

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import brian2
 import numpy as np
@@ -16,13 +16,13 @@ from circuitsim import measures
 from circuitsim.engines import standalone
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
 from circuitsim.engines.network import MILLI, NetworkSpec, build
+from circuitsim.rules import Rule
 from circuitsim.validation import ParameterError, one_of
 
 # The package's attribute of this name is the active device, not the module.
 devices: Any = importlib.import_module("brian2.devices.device")
 logger = logging.getLogger("circuitsim")
 
-CODEGENS = ("auto", "cpp_standalone", "cython", "numpy")
 BLOCK = 500  # presentations in one run of the network: bounds memory, and code serves any length
 
 Values = dict[str, Any]
@@ -36,8 +36,6 @@ class BrianEngine:
     codegen : str
         ``"cpp_standalone"``, ``"cython"`` or ``"numpy"``; ``"auto"`` takes C++ standalone where a
         C++ compiler works and NumPy elsewhere.
-    per_synapse : bool
-        Whether to use the plain network, in which every synapse is updated at every step.
 
     Raises
     ------
@@ -45,9 +43,11 @@ class BrianEngine:
         If ``codegen`` is unknown, or does not work here.
     """
 
-    def __init__(self, codegen: str = "auto", per_synapse: bool = False) -> None:
-        one_of("codegen", codegen, CODEGENS)
-        self.per_synapse = per_synapse
+    codegens: ClassVar[tuple[str, ...]] = ("auto", "cpp_standalone", "cython", "numpy")
+    per_synapse: ClassVar[bool] = False
+
+    def __init__(self, codegen: str = "auto") -> None:
+        one_of("codegen", codegen, self.codegens)
         self.codegen = choose_codegen() if codegen == "auto" else codegen
         if self.codegen == "cython":
             _require_cython()
@@ -58,6 +58,10 @@ class BrianEngine:
                 "apt install g++ make) or use 'numpy'",
                 codegen,
             )
+
+    @classmethod
+    def check_rule(cls, rule: Rule) -> None:
+        """Any rule can be run."""
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
         """Run a batch.
@@ -125,6 +129,12 @@ class BrianEngine:
         if self.codegen == "cpp_standalone":
             return standalone.run(spec, values, report)
         return _run_in_process(spec, values, self.codegen, report)
+
+
+class PerSynapseEngine(BrianEngine):
+    """The same on the plain network, in which every synapse is updated at every step."""
+
+    per_synapse: ClassVar[bool] = True
 
 
 def block_length(n_presentations: int) -> int:

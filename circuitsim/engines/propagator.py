@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -27,10 +27,8 @@ from circuitsim.engines.continuous import Continuous
 from circuitsim.engines.rows import Pool, reduced
 from circuitsim.engines.schemes import Euler, Scheme, Updates
 from circuitsim.engines.traces import RateTraces
-from circuitsim.rules import LinearSignal
+from circuitsim.rules import LinearSignal, Rule
 from circuitsim.validation import ParameterError, integer, one_of
-
-CODEGEN = ("auto", "numba", "numpy")
 
 _NUMBERS = 2**17  # how many inputs, learning rates or rates of a circuit are held at a time
 
@@ -52,11 +50,18 @@ class Propagator:
         If codegen is none of these, or is ``"numba"`` where that is not installed.
     """
 
+    codegens: ClassVar[tuple[str, ...]] = ("auto", "numba", "numpy")
+
     def __init__(self, codegen: str = "auto", threads: int = 1) -> None:
-        one_of("codegen", codegen, CODEGEN)
+        one_of("codegen", codegen, self.codegens)
         self._kernels = _kernels(codegen)
         self.codegen = "numpy" if self._kernels is _kernels_numpy else "numba"
         self._threads = integer("threads", threads, minimum=1)
+
+    @classmethod
+    def check_rule(cls, rule: Rule) -> None:
+        """Raise `ParameterError` for a rule that is not linear in the rates."""
+        _signal(rule)
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
         """Run a batch.
@@ -174,7 +179,7 @@ class _Run:
         if self.inputs_shared:
             parameters, which = np.unique(parameters, axis=1, return_inverse=True)
             self.which = which.reshape(n_circuits)
-        self.dynamics = Dynamics(_signal(batch), *parameters)
+        self.dynamics = Dynamics(_signal(batch.plasticity.definition), *parameters)
 
         at_once = kernels.circuits_at_once(*pool.deviations.init.shape)
         self.traces = None
@@ -301,8 +306,7 @@ class _Run:
         return outcome
 
 
-def _signal(batch: Batch) -> LinearSignal:
-    rule = batch.plasticity.definition
+def _signal(rule: Rule) -> LinearSignal:
     if rule.linear is None:
         raise ParameterError(
             "Plasticity.rule",

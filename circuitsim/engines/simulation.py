@@ -174,7 +174,7 @@ def _make_batch(
     if per_presentation and record_rates:
         raise ParameterError(
             "record_rates",
-            f"the rule {plasticity.rule} has no rates; use a rule of the circuit",
+            f"the rule {plasticity.definition.name} has no rates; use a rule of the circuit",
             True,
         )
     duration = milliseconds("presentation", presentation)

@@ -1,8 +1,9 @@
 """Figures, drawn without touching the state of matplotlib.pyplot."""
 
 from circuitsim.plots.benchmarks import timings
+from circuitsim.plots.classifiers import classifiers
 from circuitsim.plots.companions import endpoint, rates
 from circuitsim.plots.convergence import figure4, sweep
 from circuitsim.plots.style import save
 
-__all__ = ["endpoint", "figure4", "rates", "save", "sweep", "timings"]
+__all__ = ["classifiers", "endpoint", "figure4", "rates", "save", "sweep", "timings"]

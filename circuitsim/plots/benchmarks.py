@@ -37,6 +37,9 @@ def timings(found: Mapping[str, Mapping[tuple[str, int], float]]) -> Figure:
                     label=name,
                 )
             panel.set(xscale="log", yscale="log", xlabel=axis)
+            values = sorted({value for times in found.values() for a, value in times if a == axis})
+            panel.set_xticks(values, labels=list(map(str, values)))
+            panel.set_xticks([], minor=True)
             panel.margins(x=0.06)
         panels[0].set_ylabel("microseconds a step and circuit")
         handles, labels = panels[0].get_legend_handles_labels()

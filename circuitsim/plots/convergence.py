@@ -22,7 +22,7 @@ def sweep(dataset: xr.Dataset) -> Figure:
     """Plot the curves of a sweep: log10 of 1/SNR_w over presentations, a panel for each k.
 
     Mean over trials with a band of one standard deviation; dotted, the end point of Eq. 5 (the
-    paper's theoretical minimum); dash-dotted, the simulated rule's own end point.
+    paper's theoretical minimum); dash-dotted, the simulated rule's own end point if it has one.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ def sweep(dataset: xr.Dataset) -> Figure:
     series = list(product(dataset["gamma"].to_numpy(), dataset["alpha"].to_numpy()))
     channels = int(dataset.attrs.get("channels", 1))
     many = len(dataset["alpha"]) > 1
+    own = _has_circuit(dataset) and bool(dataset["fixed_point_snr_w"].notnull().any())
     labels = [
         rf"$\gamma$ = {gamma:g}" + (rf", $\alpha$ = {alpha:g}" if many else "")
         for gamma, alpha in series
@@ -53,7 +54,7 @@ def sweep(dataset: xr.Dataset) -> Figure:
             colour, dash = _style(number)
             curve(axis, 1 / point["snr_w"], colour, dash)
             limit(axis, 1 / point["theory_snr_w"], colour, ":")
-            if _has_circuit(dataset):
+            if own:
                 limit(axis, 1 / point["fixed_point_snr_w"], colour, "-.")
         many = len(dataset["neurons"]) > 1
         title = f"k = {k}" + (f", {channels} channels" if channels > 1 else "")
@@ -66,7 +67,7 @@ def sweep(dataset: xr.Dataset) -> Figure:
     for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
         axis.set_xlabel("presentations", fontsize=9)
     figure.legend(
-        handles=_legend(labels, "the rule's own end point" if _has_circuit(dataset) else ""),
+        handles=_legend(labels, "the rule's own end point" if own else ""),
         loc="outside lower center",
         ncols=min(len(series) + 2, 2 * columns),
         fontsize=7.5,

@@ -75,7 +75,8 @@ def _variables(first: Path, second: Path) -> Iterator[tuple[str, _Array, _Array]
 
 
 def _difference(name: str, first: _Array, second: _Array) -> Difference:
-    apart = first != second  # infinite values that are equal do not differ
+    # Infinite values that are equal do not differ, nor do NaN: a rule may have no end point.
+    apart = (first != second) & ~(np.isnan(first) & np.isnan(second))
     if not apart.any():
         return Difference(name, 0.0, 0.0)
     a, b = first[apart], second[apart]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from circuitsim.engines import registry
-from circuitsim.rules import RULES
 from circuitsim.studies.store import Store
 from circuitsim.studies.study import CELLS_PER_JOB, Cell, Study, run_cells
 
@@ -84,7 +83,7 @@ def faster_way(study: Study, cells: list[Cell], jobs: int, seconds: float) -> li
     list of str
         One line, or none.
     """
-    if study.engine == "propagator" or seconds <= 60 or RULES[study.rule].linear is None:
+    if study.engine == "propagator" or seconds <= 60 or study.definition.linear is None:
         return []
     once, run = _seconds(replace(study, engine="propagator", codegen="auto"), cells, jobs)
     return [

@@ -16,19 +16,17 @@ import numpy as np
 from brian2 import DimensionMismatchError, ms
 from numpy.typing import NDArray
 
-from circuitsim import measures, theory
+from circuitsim import measures, rules, theory
 from circuitsim.engines import registry
 from circuitsim.engines.batch import Progress
 from circuitsim.engines.simulation import simulate
 from circuitsim.inputs import GaussianInputs, StackedInputs, check_correlation, equicorrelated
 from circuitsim.parameters import DT, PRESENTATION, PUBLISHED_RATES, Circuit, Plasticity
-from circuitsim.rules import RULES
 from circuitsim.validation import (
     ParameterError,
     dimensionless,
     in_range,
     integer,
-    one_of,
     whole_steps,
 )
 
@@ -102,7 +100,8 @@ class Study:
     neurons : sequence of int
         Neurons in a pool.
     rule : str
-        Plasticity rule.
+        Plasticity rule: whatever `circuitsim.rules.get` takes. A rule that is not one of this
+        package's is kept with its definition, ``"name = signal"``.
     trials : int
         Circuits with weights and inputs of their own for each point of the grid.
     presentations : int
@@ -150,8 +149,8 @@ class Study:
     channels: int = 1
 
     def __post_init__(self) -> None:
-        one_of("Study.rule", self.rule, RULES)
-        one_of("Study.engine", self.engine, registry.ENGINES)
+        object.__setattr__(self, "rule", str(rules.get(self.rule, "Study.rule")))
+        registry.find(self.engine, "Study.engine").check_rule(self.definition)
         for name in ("trials", "presentations", "channels"):
             integer(f"Study.{name}", getattr(self, name), minimum=1)
         integer("Study.seed", self.seed, minimum=0)
@@ -173,7 +172,9 @@ class Study:
         whole_steps(self.presentation, self.dt)
         if self.per_presentation and len(self.alpha) > 1:
             raise ParameterError(
-                "Study.alpha", f"the rule {self.rule} has no inhibition; give one value", self.alpha
+                "Study.alpha",
+                f"the rule {self.definition.name} has no inhibition; give one value",
+                self.alpha,
             )
         for k in self.k:
             check_correlation(self.correlation, self.n_inputs(k))
@@ -192,9 +193,14 @@ class Study:
         return tuple(values)
 
     @property
+    def definition(self) -> rules.Rule:
+        """The rule itself: its signal, and what follows from it."""
+        return rules.get(self.rule)
+
+    @property
     def per_presentation(self) -> bool:
         """Whether the rule makes one update a presentation."""
-        return RULES[self.rule].per_presentation
+        return self.definition.per_presentation
 
     def n_inputs(self, k: int) -> int:
         """Inputs of a circuit, K: the pixels of its kernel, (row, column, channel)."""
@@ -429,9 +435,14 @@ def run_cells(
 
 
 def _limits(study: Study, cell: Cell, w_init: NDArray[np.float64]) -> dict[str, float]:
-    """Measures at the fixed point of Eq. 5 (theory) and of the rule itself (fixed point)."""
-    limits = {}
+    """Measures at the fixed point of Eq. 5 (theory) and of the rule itself (fixed point).
+
+    Those of a rule without a closed form are NaN.
+    """
+    limits = dict.fromkeys(LIMITS, float("nan"))
     for prefix, rule in (("theory", "mean_subtracted"), ("fixed_point", study.rule)):
+        if rules.get(rule).averaged is None:
+            continue
         weights = theory.end_point(w_init, cell.gamma, rule, cell.alpha, study.covariance(cell.k))
         limits[f"{prefix}_inverse_snr_w"] = float(measures.inverse_snr_w(weights))
         limits[f"{prefix}_snr_w"] = float(measures.snr_w(weights))

@@ -22,7 +22,7 @@ class Row(NamedTuple):
     final, spread : float
         After the last presentation: mean and standard deviation over trials.
     theory, end_point : float
-        At the end point of Eq. 5, and at that of the simulated rule.
+        At the end point of Eq. 5, and at that of the simulated rule (NaN if it has none).
     best : float
         The highest on the way.
     presentations_to_best : float
@@ -151,4 +151,5 @@ def _line(row: Row) -> str:
         return f"{point}{'none yet':>15} {'-':>8} {'-':>8} {'-':>7}"
     spread = f" +- {row.spread:.2f}" if np.isfinite(row.spread) else ""
     final = f"{-row.final:.2f}{spread}"
-    return f"{point}{final:>15} {-row.theory:>8.2f} {-row.end_point:>8.2f} {-row.best:>7.2f}"
+    end_point = "-" if np.isnan(row.end_point) else f"{-row.end_point:.2f}"
+    return f"{point}{final:>15} {-row.theory:>8.2f} {end_point:>8} {-row.best:>7.2f}"

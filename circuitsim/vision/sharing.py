@@ -67,7 +67,6 @@ from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import Pool, pools
 
 METHODS = ("none", "instant", "rule", "circuit", "gated")
-PRESENTATIONS_PER_INPUT = 10
 
 _RULES = {"rule": "mean_subtracted", "circuit": "circuit", "gated": "inhibition_gated"}
 _MOMENTUM = 0.95  # of the circuit; the ideal rule has none
@@ -86,7 +85,9 @@ class Sharing:
         (``"rule"``, Eq. 4), the circuit's own (``"circuit"``, Eq. 9) or the inhibition-gated one
         (``"gated"``).
     presentations : int, optional
-        Patterns in a sleep; 10 for each input of a neuron by default.
+        Patterns in a sleep; if None, as many for each input of a neuron as the next says.
+    presentations_per_input : float
+        > 0; has no effect where ``presentations`` are given.
     gamma : float
         Strength of the pull towards the weights at the start of the sleep; >= 0.
     alpha : float
@@ -114,6 +115,7 @@ class Sharing:
 
     method: str = "instant"
     presentations: int | None = None
+    presentations_per_input: float = 10.0
     gamma: float = 1e-3
     alpha: float = 10.0
     tau: Quantity = field(default_factory=lambda: 30 * ms)
@@ -126,6 +128,10 @@ class Sharing:
         if self.learning_rate is not None:
             rate = dimensionless("Sharing.learning_rate", self.learning_rate)
             in_range("Sharing.learning_rate", rate, self.learning_rate, above=0)
+        per_input = dimensionless("Sharing.presentations_per_input", self.presentations_per_input)
+        in_range(
+            "Sharing.presentations_per_input", per_input, self.presentations_per_input, above=0
+        )
         for name in ("gamma", "alpha"):
             dimensionless(f"Sharing.{name}", getattr(self, name))
         Plasticity(gamma=self.gamma)
@@ -192,7 +198,7 @@ class Sharing:
         if not isinstance(seed, np.random.SeedSequence):
             seed = np.random.SeedSequence(seed)
         entropy = tuple(seed.entropy) if np.ndim(seed.entropy) else seed.entropy
-        presentations = self.presentations or PRESENTATIONS_PER_INPUT * n_inputs
+        presentations = self.presentations or max(1, round(self.presentations_per_input * n_inputs))
         rate = self.learning_rate or self._default_rate(n_inputs)
         maps = _maps(
             _RULES[self.method],

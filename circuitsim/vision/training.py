@@ -153,6 +153,8 @@ class Progress:
     images: int = 0  # seen in the present epoch, of which the sums are
     sums: list[float] = field(default_factory=lambda: [0.0] * len(SCORES))
     seconds: float = 0.0  # spent on the present epoch
+    asleep: float = 0.0  # of these, on sleeps
+    snr_w: dict[str, float] = field(default_factory=dict)  # before the epoch's last sleep, by layer
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
 
@@ -167,8 +169,10 @@ class Progress:
             raise ValueError("its history has another length")
         if len(self.sums) != len(SCORES):
             raise ValueError("it has other sums than expected")
-        for number in (*self.sums, self.seconds):
+        for number in (*self.sums, self.seconds, self.asleep):
             dimensionless("progress", number)
+        for snr in self.snr_w.values():
+            float(snr)
         history(self.history)
 
     @property
@@ -355,11 +359,22 @@ class Trainer:
 
     def _sleep(self, number: int) -> None:
         assert self._sharing is not None
+        training, progress, began = self.training, self.progress, time.monotonic()
+        assert training.share_every is not None
+        if progress.batch + training.share_every > self.per_epoch:
+            progress.snr_w = self._snr_w()
         for layer in self.network.lc_layers().values():
             # One seed for all layers, so that those with equally many inputs share an operator.
             layer.weights = self._sharing.share(
                 layer.weights, layer.geometry, self._sleep_seed(number)
             )
+        progress.asleep += time.monotonic() - began
+
+    def _snr_w(self) -> dict[str, float]:
+        return {
+            name: float(layer_snr_w(layer.weights, layer.geometry))
+            for name, layer in self.network.lc_layers().items()
+        }
 
     def _sleep_seed(self, number: int) -> list[int]:
         return [self.training.seed, _SLEEP, number]
@@ -390,14 +405,14 @@ class Trainer:
                 row[part] = evaluate(self.network, data, self._mean, self._deviation)
                 if not math.isfinite(row[part][0]):
                     raise self._diverged(f"the loss on the {part} images is {row[part][0]}")
-        row["snr_w"] = {
-            name: float(layer_snr_w(layer.weights, layer.geometry))
-            for name, layer in self.network.lc_layers().items()
-        }
+        row["snr_w"] = self._snr_w()
+        row["snr_w_before_sleep"] = progress.snr_w
+        row["seconds_asleep"] = progress.asleep
         row["seconds"] = progress.seconds + time.monotonic() - began
         progress.history.append(row)
         progress.epoch += 1
         progress.batch, progress.images, progress.seconds = 0, 0, 0.0
+        progress.asleep, progress.snr_w = 0.0, {}
         progress.sums = [0.0] * len(SCORES)
         progress.finished = progress.epoch == self.training.epochs
 
@@ -455,8 +470,16 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
         values = [[row["snr_w"][layer] for layer in layers] for row in rows]
         label = {"long_name": "SNR_w (Eq. 6), mean over inner pools", "units": "1"}
         variables["snr_w"] = (("epoch", "layer"), np.array(values, float), label)
+        nothing = dict.fromkeys(layers, float("nan"))
+        before = [(row.get("snr_w_before_sleep") or nothing) for row in rows]
+        label = {"long_name": "SNR_w before the last sleep of the epoch", "units": "1"}
+        values = [[row[layer] for layer in layers] for row in before]
+        variables["snr_w_before_sleep"] = (("epoch", "layer"), np.array(values, float), label)
     seconds = {"long_name": "time spent on the epoch, evaluation included", "units": "s"}
     variables["seconds"] = ("epoch", np.array([row["seconds"] for row in rows], float), seconds)
+    asleep = np.array([row.get("seconds_asleep", np.nan) for row in rows], float)
+    label = {"long_name": "of these, spent on sleeps", "units": "s"}
+    variables["seconds_asleep"] = ("epoch", asleep, label)
     epochs = ("epoch", np.arange(1, len(rows) + 1), {"long_name": "epochs trained", "units": "1"})
     coordinates: dict[str, Any] = {"epoch": epochs}
     if layers:
