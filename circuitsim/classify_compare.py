@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import classify_report, cli, drawing
-from circuitsim.classify_options import add_data
+from circuitsim.classify_options import SLEEP, add_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.comparison import Comparison, Job, Result
@@ -29,7 +29,6 @@ DESCRIPTION = (
 _POLL = 0.2  # seconds between looks at which trainings have ended
 _SHOW = 5.0  # seconds between looks at how far the others are
 _GRACE = 20.0  # seconds that a training gets to end
-_SLEEP = ("presentations_per_input", "gamma", "alpha")
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -94,13 +93,17 @@ def add_options(p: argparse.ArgumentParser) -> None:
         "is trained on all",
     )
     asleep = p.add_argument_group("asleep (all but instant)")
-    for name, default, text in (
-        ("presentations-per-input", 0.5, "input patterns in a sleep, for each input of a neuron"),
-        ("gamma", 1e-3, "pull towards the weights before the sleep, dimensionless"),
-        ("alpha", 50.0, "strength of inhibition, dimensionless"),
+    for name, text in (
+        ("presentations_per_input", "input patterns in a sleep, for each input of a neuron"),
+        ("gamma", "pull towards the weights before the sleep, dimensionless"),
+        ("alpha", "strength of inhibition, dimensionless"),
     ):
         asleep.add_argument(
-            f"--{name}", type=float, default=default, metavar=name[0].upper(), help=text
+            f"--{name.replace('_', '-')}",
+            type=float,
+            default=SLEEP[name],
+            metavar=name[0].upper(),
+            help=text,
         )
     how = p.add_argument_group("how to run it")
     how.add_argument(
@@ -174,7 +177,7 @@ def _comparison(options: argparse.Namespace) -> Comparison:
         paddings=tuple(options.crop_padding),
         rates=tuple(options.rates),
         validation=options.validation,
-        sleep={name: getattr(options, name) for name in _SLEEP},
+        sleep={name: getattr(options, name) for name in SLEEP},
         **{name: getattr(options, name) for name in names},
     )
 
@@ -348,7 +351,7 @@ def _arguments(comparison: Comparison, job: Job) -> list[str]:
     )  # fmt: skip
     options |= {name: getattr(training, name) for name in names}
     if sharing is not None and sharing.method != "instant":
-        options |= {name: getattr(sharing, name) for name in _SLEEP}
+        options |= {name: getattr(sharing, name) for name in SLEEP}
     return [
         text
         for name, value in options.items()

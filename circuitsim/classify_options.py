@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+# What a sleep is unless said otherwise: short, since training brings little of what it removes
+# until the next one; and with strong inhibition, since the mean weights decay too, and faster the
+# weaker it is, whereas border positions keep theirs. See docs/sharing.md.
+SLEEP = {"presentations_per_input": 0.5, "gamma": 1e-3, "alpha": 50.0}
+
 
 def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str | None) -> None:
     """Add the options that say where images are from."""

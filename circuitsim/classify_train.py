@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import cli
-from circuitsim.classify_options import add_data, add_threads
+from circuitsim.classify_options import SLEEP, add_data, add_threads
 
 if TYPE_CHECKING:
     from circuitsim.vision.runs import Run
     from circuitsim.vision.sharing import Sharing
-    from circuitsim.vision.training import Progress
+    from circuitsim.vision.training import Progress, Trainer
 
 HELP = "train a network"
 DESCRIPTION = (
@@ -149,16 +149,22 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="batches from one sleep to the next; must be given unless --sharing is none",
     )
     for name, unit, letter, what, default in (
-        ("presentations", int, "P", "input patterns shown in a sleep", "10 for each of its inputs"),
+        ("presentations", int, "P", "input patterns shown in a sleep", "as the next says"),
         (
             "presentations-per-input",
             float,
             "P",
             "the same, for each input of a neuron, so that layers that differ in it sleep alike",
-            "10",
+            f"{SLEEP['presentations_per_input']:g}",
         ),
-        ("gamma", float, "G", "pull towards the weights before the sleep, dimensionless", "0.001"),
-        ("alpha", float, "A", "strength of inhibition, dimensionless", "10"),
+        (
+            "gamma",
+            float,
+            "G",
+            "pull towards the weights before the sleep, dimensionless",
+            f"{SLEEP['gamma']:g}",
+        ),
+        ("alpha", float, "A", "strength of inhibition, dimensionless", f"{SLEEP['alpha']:g}"),
         ("tau", float, "MS", "time constant of the rates, in ms", "30"),
         (
             "sharing-rate",
@@ -227,6 +233,13 @@ def body(options: argparse.Namespace) -> int:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise cli.UsageError(f"--output {directory}: another process is training it") from None
+    awake = _never_asleep(run, trainer)
+    if awake:
+        print(
+            f"note: no two positions of {', '.join(awake)} see the same pattern in full, so "
+            "there the sleep shares nothing; larger images, or --sharing instant, do",
+            file=sys.stderr,
+        )
     with lock, parallel.threads(threads), _Observer(run, trainer.per_epoch) as observer:
         remove_abandoned(entries(directory))
         if begun and options.resume:
@@ -251,6 +264,19 @@ def body(options: argparse.Namespace) -> int:
             return cli.EXIT_FAILED
     print(f"\nrun: {directory}")
     return 0
+
+
+def _never_asleep(run: Run, trainer: Trainer) -> list[str]:
+    """Return the names of layers that are too small for the dynamics of a sleep."""
+    from circuitsim.vision.pools import pools
+
+    if run.sharing is None or run.sharing.method == "instant":
+        return []
+    return [
+        name
+        for name, layer in trainer.network.lc_layers().items()
+        if all(pool.size < 2 for pool in pools(layer.geometry))
+    ]
 
 
 def _provenance(options: argparse.Namespace) -> dict[str, str]:
@@ -318,6 +344,8 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
         )
     if "tau" in given:
         given["tau"] = given["tau"] * ms
+    if options.sharing != "instant":
+        given = SLEEP | given
     with _sharing_options():
         return Sharing(options.sharing, **{fields.get(n, n): v for n, v in given.items()})
 

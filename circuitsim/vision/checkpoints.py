@@ -7,7 +7,9 @@ the training goes on. Nothing in them is code, and nothing is believed before it
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -139,7 +141,18 @@ def read_arrays(directory: Path, into: Mapping[str, Any], others: Iterable[str] 
         raise damaged(path, error) from None
 
 
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+# What NumPy and zipfile raise for damaged archives.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def damaged(path: Path, error: Exception) -> ParameterError:
