@@ -246,11 +246,12 @@ def register(rule: Rule) -> Rule:
     """
     if not isinstance(rule, Rule):
         raise ParameterError("rule", "must be a circuitsim.rules.Rule", rule)
-    known = RULES.setdefault(rule.name, rule)
+    known = RULES.get(rule.name, rule)
     if known != rule:
         raise ParameterError(
             "Rule.name", f"is taken by another rule, {known.signal}; choose another name", rule.name
         )
+    RULES[rule.name] = rule
     return rule
 
 
