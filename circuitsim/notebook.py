@@ -200,7 +200,7 @@ def rates(
     with paper():
         figure = _figure(4.2)
         panels = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
-        figure.subplots_adjust(0.09, 0.1, 0.99, 0.97, hspace=0.18)
+        figure.subplots_adjust(0.09, 0.1, 0.97, 0.97, hspace=0.18)
         drawn = [
             ("rates", rate[:, :_SHOWN], settled.rate[:, :_SHOWN]),
             ("their mean", rate.mean(axis=1)[:, None], settled.rate.mean(axis=1)[:, None]),
@@ -272,7 +272,7 @@ def learning(
 
     with paper():
         figure = _figure(3.4)
-        axis = figure.add_axes((0.09, 0.14, 0.45, 0.82))
+        axis = figure.add_axes((0.09, 0.14, 0.45, 0.84))
         axis.plot(run["presentation"], np.log10(run["inverse_snr_w"]), color=_RULE_COLOURS[rule])
         for (label, weights), dash in zip(ends.items(), (":", "-."), strict=True):
             with np.errstate(divide="ignore"):
@@ -324,7 +324,7 @@ def inhibition(gamma: float = 0.01, presentation: float = 150.0, tau: float = 30
     with paper():
         figure = _figure(2.9)
         left, right = figure.subplots(1, 2)
-        figure.subplots_adjust(0.09, 0.17, 0.99, 0.95, wspace=0.25)
+        figure.subplots_adjust(0.09, 0.17, 0.97, 0.95, wspace=0.25)
         for rule in ("circuit", "inhibition_gated"):
             for dash, label in (("-", rule), ("--", None)):
                 ends = [
