@@ -14,6 +14,14 @@ import pytest
 from circuitsim.interrupts import insistent
 
 
+@pytest.fixture(autouse=True)
+def _handler():
+    """Python's own, whatever started this process or ran in it before."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 def interrupt_in_a_callback():
     """As compilers do: C code calls Python back, and an exception there is printed and dropped."""
     callback = ctypes.CFUNCTYPE(None)(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0)))
