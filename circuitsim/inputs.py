@@ -29,7 +29,7 @@ class InputSource(Protocol):
         """Inputs of the presentations from ``start`` up to ``stop``."""
 
 
-class ArrayInputs:
+class ArrayInputs(InputSource):
     """Inputs from an array of shape (presentation, input) or (presentation, circuit, input).
 
     Raises

@@ -96,6 +96,7 @@ class Batch:
 
     @property
     def n_presentations(self) -> int:
+        """Length of the run."""
         return self.inputs.shape[0]
 
     def input_block(self, start: int, stop: int) -> Array:

@@ -53,7 +53,8 @@ class Continuous:
 
     @property
     def step(self) -> float:
-        return 1.0  # velocities count per ms
+        """Time in ms for which velocities count."""
+        return 1.0
 
     def rates(self, first: int, stop: int) -> Array:
         """Times in ms at which presentations start: the learning rate is a function of time."""

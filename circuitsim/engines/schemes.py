@@ -27,7 +27,7 @@ class Scheme(Protocol):
 
 
 @dataclass(frozen=True)
-class Updates:
+class Updates(Scheme):
     """One update a presentation, from the drive itself."""
 
     batch: Batch
@@ -45,7 +45,7 @@ class Updates:
 
 
 @dataclass(frozen=True)
-class Euler:
+class Euler(Scheme):
     """Forward Euler, the weights updated at every step with the rates of its end.
 
     Attributes
@@ -60,6 +60,7 @@ class Euler:
 
     @property
     def dt(self) -> float:
+        """Step in ms."""
         assert self.batch.dt is not None
         return self.batch.dt
 

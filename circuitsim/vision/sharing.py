@@ -3,7 +3,7 @@
 ``instant`` replaces each pool's weights by their mean. The other methods let the pools of
 `circuitsim.vision.pools` sleep: while the layer's input is a sequence of Gaussian patterns, every
 pool runs the dynamics of the paper from the weights that it has, which are also those that gamma
-pulls towards. Border positions, whose fields reach into the padding, do not take part; `instant`
+pulls towards. Border positions, whose fields reach into the padding, do not take part; ``instant``
 averages them too.
 
 All pools of a layer, in all channels and of whatever size, see the same patterns up to a cyclic
@@ -27,8 +27,8 @@ mean, circuit                 .60     .37     .14
 mean, gated                   .91     .84     .70
 =========================  ======  ======  ======
 
-(alpha = 10, gamma = 0.001; `rule` keeps the mean.) The authors' sleep by the rule, 100 updates each
-with the mean over 128 patterns at a rate of 0.1, comes down to ``Sharing("rule",
+(alpha = 10, gamma = 0.001; ``rule`` keeps the mean.) The authors' sleep by the rule, 100 updates
+each with the mean over 128 patterns at a rate of 0.1, comes down to ``Sharing("rule",
 presentations=12800, learning_rate=0.1/128, gamma=1e-5)``: one pattern at a time, at the same rate
 for each.
 
@@ -91,12 +91,12 @@ class Sharing:
     gamma : float
         Strength of the pull towards the weights at the start of the sleep; >= 0.
     alpha : float
-        Strength of inhibition; >= 0. `rule` has none.
+        Strength of inhibition; >= 0. ``rule`` has none.
     tau : Quantity, time
-        Time constant of the rates; > 0. `rule` has none.
+        Time constant of the rates; > 0. ``rule`` has none.
     learning_rate : float, optional
-        Rate of a step of 1 ms, or of an update for `rule`; > 0. By default 1/K for `rule`, and for
-        the circuit what removes 1 - 1/e of a deviation along the pattern in one presentation of
+        Rate of a step of 1 ms, or of an update for ``rule``; > 0. By default 1/K for ``rule``, and
+        for the circuit what removes 1 - 1/e of a deviation along the pattern in one presentation of
         150 ms, were the rates settled: (1 - 0.95)/(150 K) for momentum 0.95.
 
     Raises

@@ -1,0 +1,30 @@
+"""What inhibition must be like
+============================
+
+How far the circuit's own end point lies above the paper's, and how much of the mean weights is
+left there, over the strength of inhibition: for the circuit's rule, and for one that is gated by
+inhibition. Settled rates (lines), and the averages over presentations of 150 ms with their
+transients (dashed).
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import circuitsim as cs
+from circuitsim.theory import averaged_fixed_point, fixed_point
+
+rng = np.random.default_rng(0)
+w_init = 1 + rng.standard_normal((100, 9))
+alphas = np.geomspace(1, 100, 25)
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+for rule, colour in (("circuit", "#0072B2"), ("inhibition_gated", "#D55E00")):
+    for ends, dash in ((fixed_point, "-"), (averaged_fixed_point, "--")):
+        weights = [ends(w_init, 0.01, rule=rule, alpha=alpha) for alpha in alphas]
+        kept = [cs.measures.mean_weight_kept(w, w_init) for w in weights]
+        left.loglog(alphas, cs.measures.inverse_snr_w(weights), dash, color=colour)
+        right.semilogx(alphas, kept, dash, color=colour, label=rule if dash == "-" else None)
+left.set(xlabel="strength of inhibition, alpha", ylabel="inverse SNR of the weights")
+right.set(xlabel="strength of inhibition, alpha", ylabel="share of the mean kept", ylim=(0, 1.05))
+right.legend()
+plt.show()

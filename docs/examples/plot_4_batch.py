@@ -1,0 +1,26 @@
+"""A batch of circuits
+===================
+
+Arrays of parameters make a batch that runs at once: here ten values of gamma, on the same weights
+and inputs. Results are labelled by ``circuit``, so that xarray can slice them.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import circuitsim as cs
+
+gammas = np.geomspace(1e-3, 1, 10)
+rng = np.random.default_rng(0)
+w_init = 1 + rng.standard_normal((100, 9))
+inputs = rng.standard_normal((2000, 9))
+plasticity = cs.Plasticity("mean_subtracted", gamma=gammas)
+run = cs.simulate(w_init, inputs, plasticity=plasticity, engine="propagator")
+last = run.inverse_snr_w.assign_coords(circuit=gammas).isel(presentation=-1)
+
+figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
+axis.loglog(last.circuit, last, "o", label="after 2,000 presentations")
+axis.loglog(gammas, cs.theory.minimum_inverse_snr_w(gammas), ":", color="grey", label="Eq. 5")
+axis.set(xlabel="gamma", ylabel="inverse SNR of the weights")
+axis.legend()
+plt.show()

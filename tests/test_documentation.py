@@ -1,0 +1,302 @@
+"""What is written is true: options exist, what is shown runs, references lead somewhere.
+
+Of the pages' fenced blocks every command is run and every block of Python is executed, in the order
+of the page and in a directory of its own. Long commands are shortened by options that are added to
+them (`SHORTER`). What cannot run here (`PARSED`), and commands within a line, are only parsed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import circuitsim as cs
+
+COMMANDS = ("sweep", "status", "export", "figure4", "companions", "classify")
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("figures/README.md"),
+    *ROOT.glob("notebooks/*.md"),
+    *ROOT.glob("notebooks/*.ipynb"),
+]
+
+# Added to what is shown, so that it ends soon. The last of two equal options counts.
+SHORTER = {
+    "sweep": "--overwrite --engine propagator --codegen numpy --trials 1 --presentations 2",
+    "figure4": "--codegen numpy --k 3 --gamma 0.1 --trials 1 --presentations 2 --jobs 1",
+    "companions": "--codegen numpy --trials 1 --presentations 8 --long 8 --jobs 1",
+    "classify train": "--epochs 1 --width 2 --batch-size 64",
+}
+AS_SHOWN = ("--redraw", "--reproduce")  # these refuse others beside them, and are short
+PARSED = ("--scheduler", "cifar10")  # these need a cluster, or 170 MB of images
+
+# Options of other programs, and whose they are.
+OTHERS = {
+    "--help": "all",
+    "--nthreads": "dask worker",
+    "--write": "benchmarks/engines.py",
+}
+
+
+def text_of(page):
+    """Markdown of a page, or of a notebook's pages of text."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    # Code within a paragraph may be wrapped, and a command may go on after a backslash.
+    text = re.sub(r"(?<!`)`[^`\n]*\n[^`\n]*`(?!`)", lambda m: m[0].replace("\n", " "), text)
+    return text.replace("\\\n", " ")
+
+
+def blocks(page):
+    """Language and content of each fenced block."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```", text_of(page), re.MULTILINE | re.DOTALL)
+    return [(language, inspect.cleandoc("\n" + content)) for _, language, content in found]
+
+
+def commands(text):
+    """Names and arguments of all our commands in a text."""
+    found = re.findall(r"python -m circuitsim\.([a-z0-9_]+)([^`\n|&;#]*)", text)
+    return [(name, shlex.split(rest)) for name, rest in found]
+
+
+def parser(name):
+    return importlib.import_module(f"circuitsim.{name}").parser()
+
+
+def options(p):
+    """All options of a parser, and of the commands that it has."""
+    found = set(p._option_string_actions)
+    for action in p._actions:
+        if isinstance(action.choices, dict):
+            found.update(*(options(inner) for inner in action.choices.values()))
+    return found
+
+
+def shown_in(pages):
+    return [(page, name, rest) for page in pages for name, rest in commands(text_of(page))]
+
+
+def title(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_options_exist(page):
+    known = set(OTHERS).union(*(options(parser(name)) for name in COMMANDS))
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text_of(page))) <= known
+
+
+def test_other_programs_options_are_used_somewhere():
+    everything = "".join(text_of(page) for page in PAGES)
+    assert [o for o in OTHERS if o not in everything] == []
+    written = (ROOT / OTHERS["--write"]).read_text(encoding="utf-8")
+    assert '"--write"' in written
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_commands_parse(page):
+    for name, rest in commands(text_of(page)):
+        assert name in COMMANDS
+        given = [a for a in rest if a != "--help"]
+        if given or name not in ("classify", "status", "export"):  # named alone, in a sentence
+            parser(name).parse_args(given)
+
+
+def test_all_commands_are_shown():
+    assert {name for _, name, _ in shown_in([ROOT / "README.md"])} == set(COMMANDS)
+    assert {name for _, name, _ in shown_in([ROOT / "docs" / "commands.md"])} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_extras_exist(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.findall(r"(?:circuitsim|'\.)\[(\w+)\]", text_of(page))
+    assert set(named) <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_files_exist(page):
+    # The site's own links are checked as it is built.
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if "://" not in target and not target.startswith("#"):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+    for script in re.findall(r"(?:python|bash) ((?:\w+/)+\w+\.(?:py|sh))", text_of(page)):
+        assert (ROOT / script).exists(), script
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """What pages take to be there: a sweep, an image, the figures, a trained classifier."""
+    place = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert run("sweep", shlex.split("--k 3 5 --gamma 0.01")) == 0
+        assert run("classify", shlex.split("train --output run")) == 0
+    digit = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(digit).save(place / "digit.png")
+    (place / "figures").mkdir()
+    for file in ROOT.glob("figures/*.nc"):
+        shutil.copy(file, place / "figures")
+    return place
+
+
+def run(name, rest):
+    """Run a command, shortened, in this process."""
+    if not set(AS_SHOWN).intersection(rest):
+        subcommand = f" {rest[0]}" if name == "classify" else ""
+        rest = [*rest, *shlex.split(SHORTER.get(name + subcommand, ""))]
+    return importlib.import_module(f"circuitsim.{name}").main(rest)
+
+
+def runnable():
+    kinds = {"bash", "python"}
+    return [page for page in PAGES if kinds & {k for k, _ in blocks(page)}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", runnable(), ids=title)
+def test_what_is_shown_runs(page, place, tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    shutil.copytree(place, there, ignore=shutil.ignore_patterns("*.cells"))
+    monkeypatch.chdir(there)
+    digits = importlib.import_module("circuitsim.vision.datasets").load("digits").test
+    names = {"__name__": "shown", "images": digits.images[:20], "labels": digits.labels[:20]}
+    for language, content in blocks(page):
+        if language == "python":
+            exec(compile(ast.parse(content), title(page), "exec"), names)
+        elif language == "bash":
+            for name, rest in commands(content):
+                if not any(word in PARSED or word.startswith("tcp:") for word in rest):
+                    if name == "classify" and rest[0] == "train":
+                        shutil.rmtree("run", ignore_errors=True)
+                    assert run(name, rest) == 0, (name, rest)
+
+
+def public_things():
+    """All public functions and classes of the package, and the classes' methods."""
+    for info in pkgutil.walk_packages(cs.__path__, "circuitsim."):
+        if any(part.startswith("_") for part in info.name.split(".")):
+            continue
+        module = importlib.import_module(info.name)
+        yield info.name, module
+        for name, thing in vars(module).items():
+            defined_here = getattr(thing, "__module__", None) == info.name
+            if name.startswith("_") or not defined_here:
+                continue
+            if inspect.isfunction(thing) or inspect.isclass(thing):
+                yield f"{info.name}.{name}", thing
+            if inspect.isclass(thing):
+                for method in vars(thing):
+                    member = getattr(thing, method)
+                    if not method.startswith("_") and (
+                        inspect.isfunction(member) or isinstance(member, property)
+                    ):
+                        yield f"{info.name}.{name}.{method}", member
+
+
+def test_everything_public_has_a_docstring():
+    assert [name for name, thing in public_things() if not inspect.getdoc(thing)] == []
+
+
+class Links(HTMLParser):
+    """Links and anchors of a page of the site."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.anchors = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
+        self.links |= {given[name] for name in ("href", "src") if given.get(name)}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built from a copy, so that its gallery is not left in the source."""
+    base = tmp_path_factory.mktemp("site")
+    for folder in ("docs", "figures", "circuitsim", "notebooks"):
+        ignored = shutil.ignore_patterns("gallery", "__pycache__", "sg_execution_times.rst")
+        shutil.copytree(ROOT / folder, base / folder, ignore=ignored)
+    strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", *strict, str(base / "docs"), str(base / "site")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    return base / "site"
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_somewhere(site):
+    pages = {path: Links(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    assert len(pages) > 15
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file.partition("?")[0]).resolve() if file else path
+            there = target.exists() and (
+                not anchor or target not in pages or anchor in pages[target].anchors
+            )
+            if not there:
+                broken.append((path.name, link))
+    assert broken == []
+
+
+@pytest.mark.slow
+def test_all_public_names_are_in_the_reference(site):
+    reference = "".join(path.read_text(encoding="utf-8") for path in site.glob("api/*.html"))
+    for name in cs.__all__:
+        if name != "__version__":
+            thing = getattr(cs, name)
+            if inspect.ismodule(thing):
+                places = {f"module-{thing.__name__}"}
+            else:
+                places = {f"circuitsim.{name}", f"{thing.__module__}.{name}"}
+            assert any(f'id="{place}"' in reference for place in places), name
+
+
+@pytest.mark.slow
+def test_a_broken_reference_fails_the_build(tmp_path):
+    shutil.copy(ROOT / "docs" / "conf.py", tmp_path)
+    text = (tmp_path / "conf.py").read_text(encoding="utf-8")
+    for what, instead in (
+        ('"sphinx_gallery.gen_gallery",', ""),
+        ("Path(__file__).parents[1]", repr(str(ROOT))),
+        ('["_static"]', "[]"),
+    ):
+        assert what in text
+        text = text.replace(what, instead)
+    (tmp_path / "conf.py").write_text(text, encoding="utf-8")
+    page = tmp_path / "index.md"
+    command = [sys.executable, "-m", "sphinx", "-E", "-W", "--keep-going", "-n", "-q", ".", "out"]
+    broken = ("{py:func}`circuitsim.no_such_thing`", "[x](no_such_page.md)", "[x](#no-such-place)")
+    for reference in ("[x](#title)", *broken):
+        page.write_text(f"# Title\n\n{reference}\n", encoding="utf-8")
+        built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (built.returncode != 0) == (reference in broken)
+        assert ("no" in built.stderr) == (reference in broken)
