@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -12,6 +14,14 @@ from functools import partial
 import pytest
 
 from circuitsim.interrupts import insistent
+
+
+@pytest.fixture(autouse=True)
+def _handler():
+    """Python's own, whatever started this process or ran in it before."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 def interrupt_in_a_callback():
@@ -66,3 +76,32 @@ def test_a_handler_that_waits_is_not_repeated():
     finally:
         signal.signal(signal.SIGTERM, previous)
     assert calls == [1]
+
+
+INTERRUPTED = """
+import os, signal, threading
+import numpy as np
+import circuitsim as cs
+import brian2
+
+before = signal.getsignal(signal.SIGINT)
+threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    cs.simulate(np.ones((5, 4)), np.ones((100_000, 4)), engine="brian2", codegen="numpy")
+except KeyboardInterrupt:
+    print("interrupted")
+assert signal.getsignal(signal.SIGINT) is before
+assert brian2.prefs["core.stop_on_keyboard_interrupt"]
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("and again")
+"""
+
+
+def test_an_interrupted_network_is_not_taken_for_a_finished_one():
+    """Brian2 would end the run at once, and quietly."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "interrupted\nand again\n", done.stderr

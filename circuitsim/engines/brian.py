@@ -293,8 +293,14 @@ def _own_session(target: str) -> Iterator[None]:
     The device is swapped rather than set: `brian2.set_device` would carry time steps over and
     forget what a user's own device was told.
     """
-    preferences = {"codegen.target": target, "core.default_float_dtype": np.float64}
+    preferences = {
+        "codegen.target": target,
+        "core.default_float_dtype": np.float64,
+        # Or an interrupted run would look like a finished one.
+        "core.stop_on_keyboard_interrupt": False,
+    }
     before = {name: brian2.prefs[name] for name in preferences}
+    running = brian2.Network._globally_running
     device = devices.active_device
     devices.active_device = devices.runtime_device
     try:
@@ -305,3 +311,5 @@ def _own_session(target: str) -> Iterator[None]:
         for name, value in before.items():
             brian2.prefs[name] = value
         devices.active_device = device
+        # After an interrupt Brian2 would believe that it still runs, and let the next one pass.
+        brian2.Network._globally_running = running
