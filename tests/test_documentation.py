@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -214,6 +215,49 @@ def public_things():
 
 def test_everything_public_has_a_docstring():
     assert [name for name, thing in public_things() if not inspect.getdoc(thing)] == []
+
+
+def test_versions_agree():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {cs.__version__}\n" in citation
+    assert cs.__version__ in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_house_plan_is_complete():
+    plan = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)/?`", plan.partition("## The house")[2].partition("\n## ")[0]))
+    there = {info.name for info in pkgutil.iter_modules(cs.__path__)}
+    assert {name for name in there if not name.startswith("classify_")} <= named
+
+
+def imports(path):
+    """Modules of the package that a module imports, when it is loaded or later."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("circuitsim"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield (
+                    full
+                    if importlib.util.find_spec(node.module).origin.endswith("__init__.py")
+                    else node.module
+                )
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("circuitsim"))
+
+
+def test_layers_know_only_those_below():
+    unknown = {  # what each does not know, see CONTRIBUTING.md
+        "engines": {"studies", "vision", "plots", "cli"},
+        "vision": {"studies", "plots", "cli"},
+        "studies": {"vision", "plots", "cli"},
+        "plots": {"vision", "engines", "cli"},
+    }
+    found = []
+    for layer, forbidden in unknown.items():
+        for path in (ROOT / "circuitsim" / layer).glob("*.py"):
+            parts = {name.split(".")[1] for name in imports(path) if "." in name}
+            found += [(path.name, part) for part in parts & forbidden]
+    assert found == []
 
 
 class Links(HTMLParser):
