@@ -281,10 +281,8 @@ class Links(HTMLParser):
         self.links |= {given[name] for name in ("href", "src") if given.get(name)}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site, built from a copy, so that its gallery is not left in the source."""
-    base = tmp_path_factory.mktemp("site")
+def built_site(base):
+    """Build the site from a copy, so that its gallery is not left in the source."""
     for folder in ("docs", "figures", "circuitsim", "notebooks"):
         ignored = shutil.ignore_patterns("gallery", "__pycache__", "sg_execution_times.rst")
         shutil.copytree(ROOT / folder, base / folder, ignore=ignored)
@@ -300,7 +298,14 @@ def site(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_links_of_the_site_lead_somewhere(site):
+def test_site(tmp_path):
+    site = built_site(tmp_path)
+    check_links(site)
+    check_reference(site)
+
+
+def check_links(site):
+    """All links within the site must lead somewhere."""
     pages = {path: Links(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
     assert len(pages) > 15
     broken = []
@@ -318,8 +323,8 @@ def test_links_of_the_site_lead_somewhere(site):
     assert broken == []
 
 
-@pytest.mark.slow
-def test_all_public_names_are_in_the_reference(site):
+def check_reference(site):
+    """All public names must be there."""
     reference = "".join(path.read_text(encoding="utf-8") for path in site.glob("api/*.html"))
     for name in cs.__all__:
         if name != "__version__":
