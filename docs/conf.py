@@ -47,6 +47,7 @@ autodoc_default_options = {"members": True, "exclude-members": "__init__, __new_
 python_maximum_signature_line_length = 80
 
 nitpicky = True
+highlight_language = "none"  # tables and output; programs say what they are
 
 html_theme = "furo"
 html_title = "circuitsim"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -26,6 +27,7 @@ from conftest import ROOT
 from PIL import Image
 
 import circuitsim as cs
+from circuitsim import classify
 
 COMMANDS = ("sweep", "status", "export", "figure4", "companions", "classify")
 PAGES = [
@@ -116,13 +118,19 @@ def test_commands_parse(page):
     for name, rest in commands(text_of(page)):
         assert name in COMMANDS
         given = [a for a in rest if a != "--help"]
-        if given or name not in ("classify", "status", "export"):  # named alone, in a sentence
-            parser(name).parse_args(given)
+        if not given or (name == "classify" and given in [[c] for c in classify.COMMANDS]):
+            continue  # named in a sentence
+        parser(name).parse_args(given)
 
 
 def test_all_commands_are_shown():
-    assert {name for _, name, _ in shown_in([ROOT / "README.md"])} == set(COMMANDS)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"`{name}`" not in readme] == []
     assert {name for _, name, _ in shown_in([ROOT / "docs" / "commands.md"])} == set(COMMANDS)
+    there = {
+        path.stem for path in (ROOT / "circuitsim").glob("*.py") if "__main__" in path.read_text()
+    }
+    assert there == set(COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
@@ -214,6 +222,49 @@ def public_things():
 
 def test_everything_public_has_a_docstring():
     assert [name for name, thing in public_things() if not inspect.getdoc(thing)] == []
+
+
+def test_versions_agree():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {cs.__version__}\n" in citation
+    assert cs.__version__ in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_house_plan_is_complete():
+    plan = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)/?`", plan.partition("## The house")[2].partition("\n## ")[0]))
+    there = {info.name for info in pkgutil.iter_modules(cs.__path__)}
+    assert {name for name in there if not name.startswith("classify_")} <= named
+
+
+def imports(path):
+    """Modules of the package that a module imports, when it is loaded or later."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("circuitsim"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield (
+                    full
+                    if importlib.util.find_spec(node.module).origin.endswith("__init__.py")
+                    else node.module
+                )
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("circuitsim"))
+
+
+def test_layers_know_only_those_below():
+    unknown = {  # what each does not know, see CONTRIBUTING.md
+        "engines": {"studies", "vision", "plots", "cli"},
+        "vision": {"studies", "plots", "cli"},
+        "studies": {"vision", "plots", "cli"},
+        "plots": {"vision", "engines", "cli"},
+    }
+    found = []
+    for layer, forbidden in unknown.items():
+        for path in (ROOT / "circuitsim" / layer).glob("*.py"):
+            parts = {name.split(".")[1] for name in imports(path) if "." in name}
+            found += [(path.name, part) for part in parts & forbidden]
+    assert found == []
 
 
 class Links(HTMLParser):

@@ -17,7 +17,7 @@ rng = np.random.default_rng(0)
 w_init = 1 + rng.standard_normal((100, 9))
 alphas = np.geomspace(1, 100, 25)
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained")
 for rule, colour in (("circuit", "#0072B2"), ("inhibition_gated", "#D55E00")):
     for ends, dash in ((fixed_point, "-"), (averaged_fixed_point, "--")):
         weights = [ends(w_init, 0.01, rule=rule, alpha=alpha) for alpha in alphas]
@@ -26,5 +26,5 @@ for rule, colour in (("circuit", "#0072B2"), ("inhibition_gated", "#D55E00")):
         right.semilogx(alphas, kept, dash, color=colour, label=rule if dash == "-" else None)
 left.set(xlabel="strength of inhibition, alpha", ylabel="inverse SNR of the weights")
 right.set(xlabel="strength of inhibition, alpha", ylabel="share of the mean kept", ylim=(0, 1.05))
-right.legend()
+figure.legend(loc="outside lower center", ncols=2)
 plt.show()
