@@ -13,4 +13,5 @@ venv="${VENV:-.venv}"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-"$venv/bin/python" -m pytest -m "slow or not slow" -n 2 "$@"
+# More processes than the two cores of a small machine: many tests wait for others.
+"$venv/bin/python" -m pytest -m "slow or not slow" -n 3 "$@"
