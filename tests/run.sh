@@ -13,5 +13,4 @@ venv="${VENV:-.venv}"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-# More processes than the two cores of a small machine: many tests wait for others.
-"$venv/bin/python" -m pytest -m "slow or not slow" -n 3 "$@"
+"$venv/bin/python" -m pytest -m "slow or not slow" -n 2 "$@"
