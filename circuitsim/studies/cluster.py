@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,10 @@ def connected(address: str | None, file: Path | None) -> Iterator[tuple[Executor
         try:
             yield executor, max(IN_FLIGHT, 2 * threads)
         finally:
-            executor.shutdown(wait=False)  # which cancels what still runs
+            # Cancels what still runs. If the scheduler has ended there is none to tell, which
+            # Dask reports by exceptions of any kind.
+            with suppress(Exception):
+                executor.shutdown(wait=False)
     finally:
         client.close(timeout=2)
 
