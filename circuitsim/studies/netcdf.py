@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from circuitsim.files import atomic_write
+from circuitsim.files import atomic_write, open_regular
 from circuitsim.validation import ParameterError
 
 _SEAL = b"\ncircuitsim sha256 "
@@ -60,7 +60,7 @@ def seal(path: Path) -> None:
 
 
 def _check_seal(path: Path) -> None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         n_left = os.fstat(file.fileno()).st_size - len(_SEAL) - 64
         if n_left < 0:
             raise ValueError("it was cut short")
@@ -138,8 +138,6 @@ def _guarded(path: Path, read: Any, what: str) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
-        if not path.is_file():
-            raise ValueError("it is not a regular file")
         _check_seal(path)
         return read()
     # The libraries' exceptions for a damaged file are of any kind, MemoryError among them.
