@@ -12,6 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
 from circuitsim.validation import ParameterError, integer
+from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset, ImageSet
 from circuitsim.vision.geometry import Geometry
 
@@ -173,7 +174,8 @@ def readout(
         )
     if not 1 <= integer("pooling", pooling, minimum=1) <= grid.side:
         raise ParameterError("pooling", f"must be from 1 to {grid.side} positions", pooling)
-    mean, deviation = (moment.astype(np.float32) for moment in _moments(dataset.train.images))
+    statistics = channel_statistics(dataset.train.images)
+    mean, deviation = (statistic.astype(np.float32) for statistic in statistics)
     total = len(dataset.train) * 2 + len(dataset.test)
     done = 0
 
@@ -188,15 +190,6 @@ def readout(
                 progress(done / total)
 
     return _fit(responses, dataset)
-
-
-def _moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each colour; 1 where a colour is always the same."""
-    counts = [np.bincount(colour.ravel(), minlength=256) for colour in np.moveaxis(images, -1, 0)]
-    shares = np.array(counts) / np.sum(counts[0])
-    mean = shares @ np.arange(256)
-    deviation = np.sqrt(shares @ np.arange(256) ** 2 - mean**2)
-    return mean, np.where(deviation > 0, deviation, 1)
 
 
 _Responses = Callable[[ImageSet], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
