@@ -148,6 +148,13 @@ def add_options(p: argparse.ArgumentParser) -> None:
         metavar="B",
         help="batches from one sleep to the next; must be given unless --sharing is none",
     )
+    asleep.add_argument(
+        "--sleep-length",
+        default="learning",
+        metavar="HOW",
+        help="how many of its presentations a sleep has: learning (in proportion to the learning "
+        "rate since the last one) or constant (all)",
+    )
     for name, unit, letter, what, default in (
         ("presentations", int, "P", "input patterns shown in a sleep", "as the next says"),
         (
@@ -329,10 +336,13 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
 
     one_of("sharing", options.sharing, METHODS)
     fields = {"sharing_rate": "learning_rate"}
-    names = (*_OF_SLEEP, "tau", "sharing_rate")
+    names: tuple[str, ...] = (*_OF_SLEEP, "tau", "sharing_rate")
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    if options.sharing in ("none", "instant") and given:
-        option = next(iter(given)).replace("_", "-")
+    if options.sleep_length != "learning":
+        names += ("sleep_length",)
+    idle = [n for n in names if getattr(options, n) is not None]
+    if options.sharing in ("none", "instant") and idle:
+        option = idle[0].replace("_", "-")
         raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")

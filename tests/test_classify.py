@@ -220,6 +220,7 @@ def test_a_sleep_is_that_of_sharing(data, tmp_path):
     layers = asleep.network.lc_layers()
     for name, layer in awake.network.lc_layers().items():
         sharing = Sharing("circuit", presentations=20)
+        # One batch at the rate of the first: sleeps are not shorter yet.
         expected = sharing.share(layer.weights, layer.geometry, asleep._sleep_seed(1))
         assert np.array_equal(layers[name].weights, expected)
         assert asleep.progress.history[0]["snr_w"][name] == pytest.approx(
@@ -229,6 +230,30 @@ def test_a_sleep_is_that_of_sharing(data, tmp_path):
         if "layer" not in name:
             assert np.array_equal(p, asleep.network.parameters()[name])
     assert not np.array_equal(layers["layer1"].weights, awake.network.lc_layers()["layer1"].weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # Half a cosine over 9 batches, of which 4 are before each sleep, and 1 after the last.
+        ({}, [np.mean(np.cos(np.pi / 18 * np.arange(n, n + 4)) ** 2) for n in (0, 4)]),
+        ({"sleep_length": "constant"}, [1, 1]),
+        ({"schedule": "constant"}, [1, 1]),
+        ({"schedule": "step", "milestones": (2,)}, [1, (1 + 1 + 0.25 + 0.25) / 4]),
+    ],
+)
+def test_sleeps_grow_shorter_as_less_is_learned(options, expected, data, tmp_path, monkeypatch):
+    lengths = []
+
+    def share(self, weights, geometry, seed, length=1.0):
+        lengths.append(length)
+        return weights
+
+    monkeypatch.setattr(Sharing, "share", share)
+    schedule = {"epochs": 3, "batch_size": 100, "validation": 0.0, "share_every": 4}
+    trainer = trained(described(data, **schedule | options), data, tmp_path / "run")
+    of_layers = len(trainer.network.lc_layers())
+    np.testing.assert_allclose(lengths[of_layers::of_layers], expected, rtol=1e-12)
 
 
 def test_statistics_of_batch_norm_are_those_of_the_weights_that_are_tested(data, tmp_path):

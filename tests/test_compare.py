@@ -200,7 +200,7 @@ class Watched:
     def __init__(self):
         self.before = []
 
-    def share(self, weights, geometry, seed):
+    def share(self, weights, geometry, seed, length):
         self.before.append(layer_snr_w(weights, geometry))
         return Sharing("instant").share(weights, geometry, seed)
 
@@ -236,6 +236,8 @@ def test_presentations_for_each_input(method, rng):
     per_input = Sharing(method, presentations_per_input=1.5).share(weights, geometry, 3)
     in_all = Sharing(method, presentations=18).share(weights, geometry, 3)
     np.testing.assert_array_equal(per_input, in_all)
+    longer = Sharing(method, presentations=36).share(weights, geometry, 3, length=0.5)
+    np.testing.assert_array_equal(longer, in_all)
     assert layer_snr_w(in_all, geometry) > layer_snr_w(weights, geometry)
     for wrong in (0, -1, float("nan"), "many"):
         with pytest.raises(ParameterError, match="presentations_per_input"):

@@ -142,7 +142,9 @@ class Sharing:
         # At rest to begin with: the baseline b only shifts the rates.
         return Circuit(alpha=self.alpha, tau=self.tau, b=0.0)
 
-    def share(self, weights: NDArray[_W], geometry: Geometry, seed: Any) -> NDArray[_W]:
+    def share(
+        self, weights: NDArray[_W], geometry: Geometry, seed: Any, length: float = 1.0
+    ) -> NDArray[_W]:
         """Weights after a sleep.
 
         Parameters
@@ -154,6 +156,9 @@ class Sharing:
         seed : int, sequence of int, or numpy.random.SeedSequence
             Fixes the patterns. The matrices of the last few seeds are kept: layers with equally
             many inputs that are given the same seed, or sleeps that are, share their cost.
+        length : float
+            > 0; multiplies the number of presentations, of which there is at least one. ``instant``
+            has none.
 
         Returns
         -------
@@ -175,7 +180,7 @@ class Sharing:
         elif self.method != "none":
             sleeping = pools(geometry)
             if sleeping:
-                maps = self.maps(int(np.prod(weights.shape[2:5])), seed)
+                maps = self.maps(int(np.prod(weights.shape[2:5])), seed, length)
                 matrices = [m.T.astype(weights.dtype) for m in (maps.deviation, maps.mean)]
                 # Threads that share matrices as small as these get in each other's way.
                 with threadpool_limits(1, "blas"):
@@ -183,8 +188,8 @@ class Sharing:
                         _sleep(shared, pool, *matrices)
         return shared
 
-    def maps(self, n_inputs: int, seed: Any) -> Transfer:
-        """What a sleep does to any pool of neurons with ``n_inputs`` inputs.
+    def maps(self, n_inputs: int, seed: Any, length: float = 1.0) -> Transfer:
+        """What a sleep does to any pool of neurons with ``n_inputs`` inputs; see `share`.
 
         Raises
         ------
@@ -198,7 +203,8 @@ class Sharing:
         if not isinstance(seed, np.random.SeedSequence):
             seed = np.random.SeedSequence(seed)
         entropy = tuple(seed.entropy) if np.ndim(seed.entropy) else seed.entropy
-        presentations = self.presentations or max(1, round(self.presentations_per_input * n_inputs))
+        most = self.presentations or self.presentations_per_input * n_inputs
+        presentations = max(1, round(length * most))
         rate = self.learning_rate or self._default_rate(n_inputs)
         maps = _maps(
             _RULES[self.method],

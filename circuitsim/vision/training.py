@@ -26,6 +26,7 @@ from circuitsim.vision.sharing import Sharing, layer_snr_w
 
 OPTIMISERS = {"adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("constant", "cosine", "step")
+SLEEP_LENGTHS = ("learning", "constant")
 HISTORY = "history.nc"
 MEASURED = 32  # batches over which the statistics of batch norm are averaged
 # Keys of the random numbers' seeds beside the user's.
@@ -66,6 +67,11 @@ class Training:
         Share of the training images that is set aside for validation, of each class alike.
     share_every : int, optional
         Batches from one sleep to the next; None if the network never sleeps.
+    sleep_length : {"learning", "constant"}
+        How many of its presentations a simulated sleep has: in proportion to the mean learning rate
+        since the last one, all where that is ``learning_rate``; or all of them always. (As the
+        learning rate falls, training brings less of what a sleep is to remove, and repairs less of
+        what else it does.)
     seed : int
         Fixes weights, split, order, crops and sleeps.
 
@@ -89,6 +95,7 @@ class Training:
     repetitions: int = 1
     validation: float = 0.1
     share_every: int | None = None
+    sleep_length: str = "learning"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,6 +106,7 @@ class Training:
             integer(name, getattr(self, name), minimum=0)
         one_of("optimiser", self.optimiser, OPTIMISERS)
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("sleep_length", self.sleep_length, SLEEP_LENGTHS)
         adam = self.optimiser == "adamw"
         if adam and self.momentum is not None:
             raise ParameterError("momentum", "has no effect with adamw", self.momentum)
@@ -363,12 +371,20 @@ class Trainer:
         assert training.share_every is not None
         if progress.batch + training.share_every > self.per_epoch:
             progress.snr_w = self._snr_w()
+        seed, length = self._sleep_seed(number), self._sleep_length()
         for layer in self.network.lc_layers().values():
             # One seed for all layers, so that those with equally many inputs share an operator.
-            layer.weights = self._sharing.share(
-                layer.weights, layer.geometry, self._sleep_seed(number)
-            )
+            layer.weights = self._sharing.share(layer.weights, layer.geometry, seed, length)
         progress.asleep += time.monotonic() - began
+
+    def _sleep_length(self) -> float:
+        """Return the share of its presentations that the sleep after the present batch has."""
+        training, batches = self.training, self.progress.batches
+        if training.sleep_length == "constant":
+            return 1.0
+        assert training.share_every is not None
+        since = range(batches - training.share_every, batches)
+        return float(np.mean([training.rate(n / self.per_epoch) for n in since])) / training.rate(0)
 
     def _snr_w(self) -> dict[str, float]:
         return {
