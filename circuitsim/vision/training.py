@@ -487,13 +487,13 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
         label = {"long_name": "SNR_w (Eq. 6), mean over inner pools", "units": "1"}
         variables["snr_w"] = (("epoch", "layer"), np.array(values, float), label)
         nothing = dict.fromkeys(layers, float("nan"))
-        before = [(row.get("snr_w_before_sleep") or nothing) for row in rows]
+        before = [(row["snr_w_before_sleep"] or nothing) for row in rows]
         label = {"long_name": "SNR_w before the last sleep of the epoch", "units": "1"}
         values = [[row[layer] for layer in layers] for row in before]
         variables["snr_w_before_sleep"] = (("epoch", "layer"), np.array(values, float), label)
     seconds = {"long_name": "time spent on the epoch, evaluation included", "units": "s"}
     variables["seconds"] = ("epoch", np.array([row["seconds"] for row in rows], float), seconds)
-    asleep = np.array([row.get("seconds_asleep", np.nan) for row in rows], float)
+    asleep = np.array([row["seconds_asleep"] for row in rows], float)
     label = {"long_name": "of these, spent on sleeps", "units": "s"}
     variables["seconds_asleep"] = ("epoch", asleep, label)
     epochs = ("epoch", np.arange(1, len(rows) + 1), {"long_name": "epochs trained", "units": "1"})
