@@ -323,14 +323,12 @@ class _Trainings:
         if result.diverged:
             return
         part = "validation" if job.trial else "test"
-        seconds = sum(row["seconds"] for row in result.rows) / len(result.rows)
-        finals = comparison.final()
+        finals, last = comparison.final(), result.rows[-1]
         done = sum(f"{v.name}_padding{p}_seed{s}" in results for v, p, s in finals)
         print(
-            f"[{done}/{len(finals)}] {job.variant.name}, padding {job.padding}, rate {job.rate:g}, "
-            f"{'trial' if job.trial else f'seed {job.seed}'}: training top-1 "
-            f"{100 * result.rows[-1]['train'][1]:.2f} %, {part} "
-            f"{100 * result.rows[-1][part][1]:.2f} %, {seconds:.0f} s an epoch",
+            f"[{done}/{len(finals)}] {job.variant.name}, padding {job.padding}, "
+            f"{f'rate {job.rate:g}' if job.trial else f'seed {job.seed}'}: "
+            f"{100 * last['train'][1]:.1f} % training, {100 * last[part][1]:.1f} % {part}",
             flush=True,
         )
 

@@ -247,7 +247,7 @@ def body(options: argparse.Namespace) -> int:
             "there the sleep shares nothing; larger images, or --sharing instant, do",
             file=sys.stderr,
         )
-    with lock, parallel.threads(threads), _Observer(run, trainer.per_epoch) as observer:
+    with lock, parallel.threads(threads), _Observer(run, trainer) as observer:
         remove_abandoned(entries(directory))
         if begun and options.resume:
             trainer.resume(directory)
@@ -429,8 +429,9 @@ def _kept(directory: Path) -> str:
 class _Observer:
     """Prints a line for every epoch, and shows how the present one goes on a terminal."""
 
-    def __init__(self, run: Run, per_epoch: int) -> None:
-        self._epochs, self._per_epoch = run.training.epochs, per_epoch
+    def __init__(self, run: Run, trainer: Trainer) -> None:
+        self._epochs, self._per_epoch = run.training.epochs, trainer.per_epoch
+        self._parts = trainer.parts
         self._printed = 0
         self._bar: Any = None
 
@@ -450,28 +451,34 @@ class _Observer:
         self._printed = len(progress.history)
         if progress.batches:
             print(f"going on after {progress.epoch} epochs and {progress.batch} batches")
-        total = self._epochs * self._per_epoch
-        self._bar = bar(total, "{n:.0f}/{total} batches, ", initial=progress.batches)
+        print((" " * 6 + "".join(f"  {part:16}" for part in self._parts)).rstrip())
+        print(
+            " epoch" + "  loss    top-1   " * len(self._parts) + "      time     left", flush=True
+        )
+        done = progress.batches / self._per_epoch
+        self._bar = bar(self._epochs, "{n:.1f}/{total} epochs, ", initial=done)
 
     def advanced(self, progress: Progress) -> None:
-        self._bar.update(progress.batches - self._bar.n)
+        self._bar.update(progress.batches / self._per_epoch - self._bar.n)
         if progress.images:
             loss, top1, _ = progress.means
             self._bar.set_description_str(
-                f"epoch {progress.epoch + 1}, loss {loss:.3f}, top-1 {100 * top1:.0f} %: ",
-                refresh=False,
+                f"loss {loss:.3f}, top-1 {100 * top1:.0f} %: ", refresh=False
             )
-        for number, row in enumerate(progress.history[self._printed :], self._printed + 1):
-            self._print(number, row)
+        for number in range(self._printed, len(progress.history)):
+            self._print(progress.history[: number + 1])
         self._printed = len(progress.history)
 
-    def _print(self, number: int, row: dict[str, Any]) -> None:
-        parts = [
-            f"{part} loss {row[part][0]:.4f} top-1 {100 * row[part][1]:5.2f} %"
-            for part in ("train", "validation", "test")
-            if part in row
-        ]
+    def _print(self, history: list[dict[str, Any]]) -> None:
+        seconds = [row["seconds"] for row in history]
+        left = sum(seconds) / len(seconds) * (self._epochs - len(history))
+        scores = "".join(
+            f"  {history[-1][part][0]:6.4f}  {100 * history[-1][part][1]:6.2f} %"
+            for part in self._parts
+        )
         self._bar.clear()
         print(
-            f"epoch {number}/{self._epochs}: {', '.join(parts)}, {row['seconds']:.1f} s", flush=True
+            f"{len(history):3}/{self._epochs:<2}{scores}  "
+            f"{seconds[-1]:6.1f} s  {self._bar.format_interval(left):>7}",
+            flush=True,
         )

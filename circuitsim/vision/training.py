@@ -272,6 +272,11 @@ class Trainer:
             for layer in network.lc_layers().values():
                 sharing.share(layer.weights, layer.geometry, self._sleep_seed(1))
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the sets of images, ``train`` first."""
+        return tuple(self._data)
+
     def run(
         self,
         directory: Path,
