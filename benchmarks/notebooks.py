@@ -36,7 +36,7 @@ def explorers(path: Path) -> list[Explorer]:
 
 def redraws(explorer: Explorer) -> list[tuple[float, float]]:
     """Seconds that each redraw takes, by the clock and of this process."""
-    explorer.png()  # compiles, and fills caches
+    explorer._repr_mimebundle_()  # shows it: compiles, and fills caches
     taken = []
     for name, control in explorer.controls.items():
         for value in control.values:

@@ -6,6 +6,7 @@ parameter; where there are no widgets, it shows the figure alone.
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -115,6 +116,9 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         picture = self.png()
+        # Looking for garbage among all that is imported takes 0.3 s, at every tenth redraw or so.
+        gc.collect()
+        gc.freeze()
         # Whatever shows no widgets, such as a page on the web, shows the picture.
         bundle: dict[str, Any] = {"text/plain": f"Explorer({self.chosen})", "image/png": picture}
         try:
