@@ -187,6 +187,16 @@ def test_cosine_does_not_know_scale(weights, scale):
     assert cosine == pytest.approx(np.ones(weights.shape[:-2]))
 
 
+@given(WEIGHTS, st.integers(0, 100))
+def test_cosine_and_length_are_those_of_means(weights, seed):
+    w_init = 1 + np.random.default_rng(seed).standard_normal(weights.shape)
+    mean, initial = weights.mean(axis=-2), w_init.mean(axis=-2)
+    lengths = np.linalg.norm(mean, axis=-1), np.linalg.norm(initial, axis=-1)
+    cosine = cs.measures.mean_weight_cosine(weights, w_init)
+    assert cosine * lengths[0] * lengths[1] == pytest.approx((mean * initial).sum(axis=-1))
+    assert cs.measures.mean_weight_kept(weights, w_init) * lengths[1] == pytest.approx(lengths[0])
+
+
 def test_measures_refuse_what_is_no_pool():
     with pytest.raises(cs.ParameterError, match=r"\(..., neuron, input\)"):
         cs.measures.snr_w([1.0, 2.0])
