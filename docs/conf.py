@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas are shown without a network, too
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["examples/*"]

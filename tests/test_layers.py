@@ -176,6 +176,12 @@ def test_gradients_of_other_layers(rng):
     check_gradients(Linear(7, 3, rng=rng, dtype=np.float64), rng.standard_normal((7, 5)), rng)
 
 
+def test_what_is_exactly_zero_is_not_moved_by_rectification():
+    relu = ReLU()
+    relu.forward(np.array([-1.0, 0.0, 2.0]).reshape(3, 1, 1, 1), training=True)
+    assert relu.backward(np.ones((3, 1, 1, 1))).ravel().tolist() == [0, 0, 1]
+
+
 @pytest.mark.parametrize(("stride", "out_channels"), [(1, 4), (2, 8), (2, 7), (3, 4)])
 def test_gradients_of_residual_blocks(rng, stride, out_channels):
     options = {"kernel": 3, "padding": 1, "rng": rng, "dtype": np.float64}
