@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 FIGURE = "classifiers"
 FORMAT = "circuitsim comparison"
 FORMAT_VERSION = 1
-_SAME = 1e9  # SNR above which weights differ by rounding alone
 
 
 def write(data: xr.Dataset, directory: Path, command_line: str, with_data: bool) -> None:
@@ -59,7 +58,7 @@ def write(data: xr.Dataset, directory: Path, command_line: str, with_data: bool)
     write_text(written[-1], _csv(rows))
     written.append(stem.with_suffix(".md"))
     write_text(written[-1], _caption(comparison, data, rows, command_line))
-    print(_markdown(rows, comparison.seeds))
+    print(_text(rows, comparison.seeds))
     print(f"\nwritten: {stem}{{{','.join(path.suffix for path in written)}}}")
 
 
@@ -164,31 +163,34 @@ def _csv(rows: list[Row]) -> str:
     return text.getvalue()
 
 
+_COLUMNS = (
+    "variant", "padding", "rate", "test top-1 (%)", "seeds", "training top-1 (%)",
+    "gap closed (%)", "SNR_w before sleep", "SNR_w", "s/epoch", "asleep (%)",
+)  # fmt: skip
+
+
+def _cells(row: Row, seeds: int) -> tuple[str, ...]:
+    """Return what the table says of a variant, by column."""
+    return (
+        row.variant,
+        str(row.padding),
+        _shown(row.rate, "g"),
+        _shown(100 * row.test, ".2f")
+        + (f" ± {100 * row.spread:.2f}" if math.isfinite(row.spread) else ""),
+        f"{row.seeds}/{seeds}",
+        _shown(100 * row.train, ".2f"),
+        _shown(100 * row.gap, ".0f"),
+        _snr(row.snr_before),
+        _snr(row.snr),
+        _shown(row.seconds, ".3g"),
+        _shown(100 * row.asleep, ".0f"),
+    )
+
+
 def _markdown(rows: list[Row], seeds: int) -> str:
     from circuitsim.plots.classifiers import label
 
-    header = (
-        "variant", "padding", "rate", "test top-1 (%)", "seeds", "training top-1 (%)",
-        "gap closed (%)", "SNR_w before sleep", "SNR_w", "s/epoch", "asleep (%)",
-    )  # fmt: skip
-    cells: list[tuple[str, ...]] = [header]
-    cells += [
-        (
-            label(row.variant),
-            str(row.padding),
-            _shown(row.rate, "g"),
-            _shown(100 * row.test, ".2f")
-            + (f" ± {100 * row.spread:.2f}" if math.isfinite(row.spread) else ""),
-            f"{row.seeds}/{seeds}",
-            _shown(100 * row.train, ".2f"),
-            _shown(100 * row.gap, ".0f"),
-            _snr(row.snr_before),
-            _snr(row.snr),
-            _shown(row.seconds, ".3g"),
-            _shown(100 * row.asleep, ".0f"),
-        )
-        for row in rows
-    ]
+    cells = [_COLUMNS, *((label(row.variant), *_cells(row, seeds)[1:]) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
@@ -197,12 +199,27 @@ def _markdown(rows: list[Row], seeds: int) -> str:
     )
 
 
+def _text(rows: list[Row], seeds: int) -> str:
+    """Return what of the table fits a terminal."""
+    short = {"training top-1 (%)": "train", "gap closed (%)": "closed"}
+    chosen = [n for n, name in enumerate(_COLUMNS) if "sleep" not in name and name != "s/epoch"]
+    cells = [_COLUMNS, *(_cells(row, seeds) for row in rows)]
+    lines = [[short.get(line[n], line[n]) for n in chosen] for line in cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )
+
+
 def _shown(value: float, how: str) -> str:
     return format(value, how) if math.isfinite(value) else "-"
 
 
 def _snr(value: float) -> str:
-    return "∞" if value > _SAME else _shown(value, ".3g")
+    from circuitsim.measures import SAME_SNR_W
+
+    return "∞" if value > 0.999 * SAME_SNR_W else _shown(value, ".3g")
 
 
 def _caption(comparison: Comparison, data: xr.Dataset, rows: list[Row], command_line: str) -> str:
@@ -219,22 +236,25 @@ def _caption(comparison: Comparison, data: xr.Dataset, rows: list[Row], command_
         "of batches from one sleep to the next; lines: convolutional (solid) and never asleep "
         "(dashed). **B**, **C** Accuracy on test images, and on training images during the epoch. "
         "**D** SNR of weights (Eq. 6), the geometric mean over layers, before the last sleep of "
-        "each epoch. Bands and bars are one standard deviation over seeds.",
+        "each epoch; 10⁹ stands for more (weights that are the same but for rounding). "
+        "Bands and bars are one standard deviation over seeds.",
         f"All networks are trained with AdamW for {comparison.epochs} epochs of batches of "
         f"{comparison.batch_size}, with a cosine schedule, on all training images, and what counts "
         "is the accuracy on test images after the last epoch. The gap closed is "
         "(variant - lc)/(conv - lc), of means over the seeds that all three have; it is left out "
         "where conv is no better than lc. Seconds are those of the fastest epoch, with one thread; "
         "other work on the machine makes them longer. Training accuracy is measured while the "
-        "network changes, in the last epoch. Border positions share weights only in `instant`.",
+        "network changes, in the last epoch. SNRs are geometric means over layers and seeds, that "
+        "before sleep over epochs too. Border positions share weights only in `instant`.",
     ]
     if dynamic:
         paragraphs.append(
-            f"Sleep of {', '.join(label(v.name) for v in dynamic)}: {sleep}; other values are the "
-            "defaults of `circuitsim.vision.sharing.Sharing`. A sleep also makes the mean weights "
+            f"Sleep of {', '.join(label(v.name) for v in dynamic)}: {sleep}, the presentations in "
+            "proportion to the learning rate since the last sleep; other values are the defaults "
+            "of `circuitsim.vision.sharing.Sharing`. A sleep also makes the mean weights "
             "of each pool decay, the faster the weaker inhibition is, whereas border positions, "
-            "which do not sleep, keep theirs: that is why these sleeps are shorter, and inhibition "
-            "is stronger, than in the circuit of the paper's Figure 4 (alpha 10)."
+            "which do not sleep, keep theirs: that is why these sleeps are short, and inhibition "
+            "is stronger than in the circuit of the paper's Figure 4 (alpha 10)."
         )
     if len(comparison.rates) > 1:
         share = 100 * comparison.validation

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.validation import ParameterError
 
+SAME_SNR_W = 1e9  # from here on weights of single precision are the same for all purposes
+
 
 def snr_w(weights: ArrayLike) -> NDArray[np.float64]:
     """Signal-to-noise ratio of the weights, Eq. 6: the mean over inputs of wbar_j^2 / var_j.

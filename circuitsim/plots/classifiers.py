@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from circuitsim import measures
 from circuitsim.plots.style import COLOURS, COLUMN, TEXT_WIDTH, THIN, panel_letter, paper
 
 _METHODS = {"instant": 0, "circuit": 1, "gated": 2, "rule": 3}
@@ -119,8 +120,8 @@ def _over_epochs(axis: Axes, one: xr.Dataset, name: str, variant: str, variants:
     values = one[name]
     if name == "snr_w_before_sleep":
         # Networks that never sleep have one SNR only.
-        values = values.where(np.isfinite(values), one["snr_w"])
-        values = xr.apply_ufunc(np.log, values.where(np.isfinite(values))).mean("layer")
+        values = values.where(values.notnull(), one["snr_w"])
+        values = xr.apply_ufunc(np.log, values.clip(max=measures.SAME_SNR_W)).mean("layer")
     else:
         values = 100 * values
     mean, spread = _moments(values.transpose("seed", "epoch").to_numpy())
@@ -139,6 +140,7 @@ def _decades(axes: NDArray[Any]) -> None:
     """Give axes that share an ordinate a logarithmic one, of whole decades."""
     values = np.concatenate([line.get_ydata() for axis in axes for line in axis.lines] or [[]])
     axes[0].set_yscale("log")
+    values = values[np.isfinite(values)]
     if values.size:
         low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
         axes[0].set_ylim(10**low, 10 ** max(high, low + 1))

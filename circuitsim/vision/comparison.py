@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from circuitsim import measures
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
 from circuitsim.vision.evaluation import SCORES
@@ -454,8 +455,10 @@ class Row:
     gap : float
         Share of the gap between lc and conv that the variant closes, by the means over the seeds
         that all three have; NaN if conv is not better than lc.
-    snr_before, snr : float
-        Geometric mean over layers and seeds of SNR_w in the end, and before the last sleep.
+    snr_before : float
+        SNR_w before the last sleep of an epoch, geometric mean over layers, seeds and epochs.
+    snr : float
+        SNR_w in the end, geometric mean over layers and seeds.
     seconds : float
         Of the fastest epoch, which other work on the machine disturbed least.
     asleep : float
@@ -498,7 +501,7 @@ def _row(point: xr.Dataset, all_variants: xr.Dataset) -> Row:
         float(test[there].std(ddof=1)) if there.sum() > 1 else math.nan,
         float(last["train_top1"].to_numpy()[there].mean()) if there.any() else math.nan,
         _gap(all_variants.isel(epoch=-1)["test_top1"], str(point["variant"].item())),
-        geometric_mean(last["snr_w_before_sleep"].to_numpy()),
+        geometric_mean(point["snr_w_before_sleep"].to_numpy()),
         geometric_mean(last["snr_w"].to_numpy()),
         float(point["seconds"].min()),
         float(point["seconds_asleep"].sum() / point["seconds"].sum()) if there.any() else math.nan,
@@ -518,8 +521,8 @@ def _gap(accuracy: xr.DataArray, variant: str) -> float:
 
 
 def geometric_mean(values: NDArray[np.float64]) -> float:
-    """Geometric mean of those that are numbers; NaN if none is."""
-    values = values[~np.isnan(values)]
+    """Geometric mean of SNRs, up to `measures.SAME_SNR_W` each; NaN if none is a number."""
+    values = np.minimum(values[~np.isnan(values)], measures.SAME_SNR_W)
     with np.errstate(divide="ignore"):
         return float(np.exp(np.log(values).mean())) if values.size else math.nan
 
