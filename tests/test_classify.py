@@ -243,10 +243,11 @@ def test_a_sleep_is_that_of_sharing(data, tmp_path):
     ],
 )
 def test_sleeps_grow_shorter_as_less_is_learned(options, expected, data, tmp_path, monkeypatch):
-    lengths = []
+    lengths, seeds = [], []
 
     def share(self, weights, geometry, seed, length=1.0):
         lengths.append(length)
+        seeds.append(tuple(seed))
         return weights
 
     monkeypatch.setattr(Sharing, "share", share)
@@ -254,6 +255,9 @@ def test_sleeps_grow_shorter_as_less_is_learned(options, expected, data, tmp_pat
     trainer = trained(described(data, **schedule | options), data, tmp_path / "run")
     of_layers = len(trainer.network.lc_layers())
     np.testing.assert_allclose(lengths[of_layers::of_layers], expected, rtol=1e-12)
+    # Layers of a sleep share patterns, sleeps do not.
+    assert len(set(seeds[of_layers : 2 * of_layers])) == 1
+    assert len(set(seeds[of_layers:])) == 2
 
 
 def test_statistics_of_batch_norm_are_those_of_the_weights_that_are_tested(data, tmp_path):
