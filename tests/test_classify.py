@@ -18,7 +18,7 @@ from commands import command, wait_for
 
 import circuitsim as cs
 from circuitsim import classify
-from circuitsim.vision import checkpoints, datasets, parallel, pictures
+from circuitsim.vision import checkpoints, datasets, parallel, pictures, training
 from circuitsim.vision.augmentation import augmented, channel_statistics, prepared
 from circuitsim.vision.datasets import Dataset, ImageSet
 from circuitsim.vision.estimator import load
@@ -202,6 +202,25 @@ def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path, capsys):
     assert "try a lower --learning-rate; no checkpoint" in message
     # Nothing is lost by trying again with another rate.
     assert classify.main([*wild, "--learning-rate", "0.001", "--epochs", "1"]) == 0
+
+
+def test_repetitions_are_crops_of_the_same_images(data, tmp_path, monkeypatch):
+    batches = []
+    crops = training.Trainer._crops
+
+    def watched(self, chosen, rng):
+        batches.append(chosen)
+        return crops(self, chosen, rng)
+
+    monkeypatch.setattr(training, "MEASURED", 0)
+    monkeypatch.setattr(training.Trainer, "_crops", watched)
+    options = {"epochs": 2, "batch_size": 60, "repetitions": 3, "validation": 0.0}
+    trained(described(data, **options), data, tmp_path / "run")
+    assert len(batches) == 2 * 15
+    for batch in batches:
+        assert np.unique(batch, return_counts=True)[1].tolist() == [3] * 20
+    for epoch in (batches[:15], batches[15:]):  # each sees every image
+        assert np.unique(epoch).size == 300
 
 
 def test_two_processes_do_not_train_the_same_run(tmp_path, capsys):

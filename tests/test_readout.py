@@ -18,7 +18,7 @@ from circuitsim.studies import results
 from circuitsim.studies.study import Study, run_cells
 from circuitsim.validation import ParameterError
 from circuitsim.vision.datasets import Dataset, ImageSet, load
-from circuitsim.vision.readout import Grid, _pooled, readout
+from circuitsim.vision.readout import PENALTIES, Grid, _pooled, readout
 
 
 @settings(deadline=None)
@@ -75,10 +75,10 @@ def toy(rng, n_train=300, n_test=100, classes=3):
 def test_the_readout_is_a_ridge_regression(rng):
     """Against scikit-learn's, with the penalty found, on all images to learn from."""
     dataset, grid = toy(rng), Grid((3, 3), 2, 4)
-    weights = rng.standard_normal((4, 4, 6))
+    weights = rng.standard_normal((4, 4, 60))
     weights[:, :, 5] = weights[:, :, 4]  # two channels that are the same
     found = readout(weights, grid, dataset, pooling=1)
-    assert found.n_features == 24
+    assert found.n_features == 240
     mean, deviation = dataset.train.images.mean(), dataset.train.images.std()
 
     def features(part):
@@ -96,6 +96,19 @@ def test_the_readout_is_a_ridge_regression(rng):
         told = np.argmax(ridge.predict((given_ - centre) / spread), axis=1)
         assert accuracy == np.mean(told == part.labels)
     assert found.accuracy > 0.7
+
+    # The penalty is the one that does best for every tenth image, fitted to the others.
+    held_out = np.arange(len(learned)) % 10 == 9
+    part, labels = learned[~held_out], dataset.train.labels
+    centre, spread = part.mean(axis=0), part.std(axis=0)
+    correct = []
+    for penalty in PENALTIES:
+        ridge = Ridge(alpha=penalty * len(part))
+        ridge.fit((part - centre) / spread, np.eye(3)[labels[~held_out]])
+        told = np.argmax(ridge.predict((learned[held_out] - centre) / spread), axis=1)
+        correct.append(int(np.sum(told == labels[held_out])))
+    assert np.argmax(correct) > 0
+    assert found.penalty == PENALTIES[int(np.argmax(correct))]
 
 
 def test_constant_images_and_dead_channels(rng):
