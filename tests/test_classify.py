@@ -100,8 +100,11 @@ def test_digits_are_learned_by_the_command(tmp_path, capsys):
     arguments = ["train", *SMALL, "--epochs", 8, "--learning-rate", 0.02, "--sharing", "instant",
                  "--share-every", 5]  # fmt: skip
     assert classify.main([*map(str, arguments), "--output", str(directory)]) == 0
-    assert "epoch 8/8: train loss" in capsys.readouterr().out
+    printed = capsys.readouterr().out
     history = xr.load_dataset(directory / "history.nc", engine="h5netcdf")
+    row = next(line for line in printed.splitlines() if line.startswith("  8/8"))
+    scores = [float(history[f"{p}_loss"][-1]) for p in ("train", "validation", "test")]
+    assert [float(text) for text in row.split()[1:8:3]] == pytest.approx(scores, abs=6e-5)
     assert history.sizes == {"epoch": 8, "layer": 4}
     assert history.train_loss[-1] < history.train_loss[0] / 2
     assert (history.test_top5 >= history.test_top1).all()
