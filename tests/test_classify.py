@@ -343,6 +343,8 @@ def test_hits_and_confusion(rng):
         ("--momentum 0.9", "--momentum 0.9: has no effect with adamw"),
         ("--milestones 3", "--milestones has no effect without --schedule step"),
         ("--validation 1", "--validation 1: must be >= 0 and < 1"),
+        ("--validation 0.001", "--validation 0.001: sets no image aside"),
+        ("--crop-padding 8", "--crop-padding 8: must be smaller than the images (8 x 8)"),
         ("--network big", "--network big: must be one of resnet20, small"),
         ("--connectivity full", "--connectivity full: must be one of conv, lc"),
         ("--sharing often", "--sharing often: must be one of"),
