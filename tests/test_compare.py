@@ -262,7 +262,7 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
         command(*arguments, module="classify"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=environment,
     )  # fmt: skip
-    assert re.match(r"\[1/2\] lc, padding 0, .* [0-9.]+ % test$", process.stdout.readline())
+    assert re.match(r"\[1/2\] lc, padding 0, .* [0-9.]+ % test", process.stdout.readline())
     # The second one runs, and writes what it has to say.
     wait_for(lambda: len(list(runs.glob("*.log"))) == 2)
     assert len(processes_with(environment["CIRCUITSIM_TEST_MARK"])) == 2
