@@ -9,6 +9,7 @@ import signal
 import subprocess
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import filelock
 import numpy as np
@@ -155,6 +156,10 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(data, tmp_path, sto
         assert found["batches"] > 0
     again = trained(Run.read(tmp_path / "parts"), data, tmp_path / "parts")
     assert again.progress.finished
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    # As if killed between the last checkpoint and the last history.
+    (tmp_path / "parts" / "history.nc").unlink()
+    trained(of, data, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -361,6 +366,7 @@ def test_hits_and_confusion(rng):
         ("--output {file}", "--output {file}:"),
         ("--output {finished}", "holds a run already; give --resume"),
         ("--output {finished} --resume --seed 3", "--seed: the run in"),
+        ("--output {lost} --resume", "{lost}: holds no trained network (run.json is missing)"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(
@@ -368,7 +374,9 @@ def test_mistakes_are_told_before_anything_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    names = {"finished": finished, "file": tmp_path / "file"}
+    lost = Path(shutil.copytree(finished, tmp_path.parent / f"{tmp_path.name}-lost"))
+    (lost / "run.json").unlink()
+    names = {"finished": finished, "file": tmp_path / "file", "lost": lost}
     assert classify.main(["train", *arguments.format(**names).split()]) == 2
     told = capsys.readouterr().err
     assert message.format(**names) in told

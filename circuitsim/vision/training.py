@@ -324,6 +324,8 @@ class Trainer:
             If files cannot be written.
         """
         progress = self.progress
+        if progress.history:  # whoever was stopped may have left the one of an epoch before
+            write_history(directory / HISTORY, progress.history, attributes or {})
         written = began = time.monotonic()
         while progress.epoch < self.training.epochs:
             order = _rng(self.training.seed, _ORDER, progress.epoch).permutation(
