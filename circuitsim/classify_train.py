@@ -347,6 +347,9 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     if options.sharing in ("none", "instant") and idle:
         option = idle[0].replace("_", "-")
         raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
+    without = [n for n in ("alpha", "tau") if n in given and options.sharing == "rule"]
+    if without:
+        raise cli.UsageError(f"--{without[0]} has no effect with --sharing rule")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if options.sharing == "none":

@@ -356,6 +356,7 @@ def test_hits_and_confusion(rng):
         ("--sharing rule", "--sharing rule needs --share-every"),
         ("--share-every 3", "--share-every 3: needs a way of sharing"),
         ("--sharing instant --share-every 3 --alpha 2", "--alpha has no effect with"),
+        ("--sharing rule --share-every 3 --alpha 2", "--alpha has no effect with --sharing rule"),
         ("--alpha 2", "--alpha has no effect with --sharing none"),
         ("--sharing rule --share-every 1 --connectivity conv", "needs --connectivity lc"),
         ("--sharing circuit --share-every 1 --sharing-rate 9", "--sharing-rate 9: is too high"),
