@@ -145,7 +145,9 @@ def body(options: argparse.Namespace) -> int:
     failed: list[str] = []
     if not options.report_only:
         # Whatever is wrong with the images is said before anything starts.
-        datasets.load(comparison.dataset, options.data, options.download)
+        data = datasets.load(comparison.dataset, options.data, options.download)
+        comparison.check_images(data)
+        del data  # the processes that train have their own
         try:
             own_directory(options.runs)
         except OSError as error:
@@ -154,10 +156,11 @@ def body(options: argparse.Namespace) -> int:
         with _Trainings(options) as trainings:
             _train(comparison, results, trainings, jobs)
             failed = trainings.failed
-    if options.report_only and not results:
+    if not results and options.report_only:
         raise cli.UsageError(f"--runs {options.runs}: no training of this comparison is finished")
-    data = condensed(comparison, results)
-    classify_report.write(data, options.output, options.command_line, with_data=True)
+    if results:
+        data = condensed(comparison, results)
+        classify_report.write(data, options.output, options.command_line, with_data=True)
     return cli.EXIT_FAILED if failed else 0
 
 

@@ -216,14 +216,18 @@ def body(options: argparse.Namespace) -> int:
 
     directory: Path = options.output
     threads = cli.jobs(options.threads, "threads")
-    begun = (directory / checkpoints.DESCRIPTION).exists()
-    if not options.resume and (directory / checkpoints.ARRAYS).exists():
+    trained = (directory / checkpoints.ARRAYS).exists()
+    begun = trained or (directory / checkpoints.DESCRIPTION).exists()
+    if trained and not options.resume:
         raise cli.UsageError(
             f"--output {directory}: holds a run already; give --resume to go on with it, or name "
             "another directory"
         )
     if begun and options.resume:
-        run = Run.read(directory)
+        try:
+            run = Run.read(directory)
+        except FileNotFoundError as error:
+            raise cli.UsageError(f"--output {error}") from None
         _check_same(options, run)
         data = datasets.load(run.dataset, options.data, options.download)
     else:
@@ -233,13 +237,12 @@ def body(options: argparse.Namespace) -> int:
         trainer = run.trainer(data)
     try:
         own_directory(directory)
-    except OSError as error:
-        raise cli.UsageError(f"--output {directory}: {error.strerror}") from None
-    lock = filelock.FileLock(directory / ".lock")
-    try:
+        lock = filelock.FileLock(directory / ".lock")
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise cli.UsageError(f"--output {directory}: another process is training it") from None
+    except OSError as error:
+        raise cli.UsageError(f"--output {directory}: {error.strerror}") from None
     awake = _never_asleep(run, trainer)
     if awake:
         print(
@@ -344,6 +347,9 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     if options.sharing in ("none", "instant") and idle:
         option = idle[0].replace("_", "-")
         raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
+    without = [n for n in ("alpha", "tau") if n in given and options.sharing == "rule"]
+    if without:
+        raise cli.UsageError(f"--{without[0]} has no effect with --sharing rule")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if options.sharing == "none":

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import filelock
 import numpy as np
@@ -100,8 +101,11 @@ def test_digits_are_learned_by_the_command(tmp_path, capsys):
     arguments = ["train", *SMALL, "--epochs", 8, "--learning-rate", 0.02, "--sharing", "instant",
                  "--share-every", 5]  # fmt: skip
     assert classify.main([*map(str, arguments), "--output", str(directory)]) == 0
-    assert "epoch 8/8: train loss" in capsys.readouterr().out
+    printed = capsys.readouterr().out
     history = xr.load_dataset(directory / "history.nc", engine="h5netcdf")
+    row = next(line for line in printed.splitlines() if line.startswith("  8/8"))
+    scores = [float(history[f"{p}_loss"][-1]) for p in ("train", "validation", "test")]
+    assert [float(text) for text in row.split()[1:8:3]] == pytest.approx(scores, abs=6e-5)
     assert history.sizes == {"epoch": 8, "layer": 4}
     assert history.train_loss[-1] < history.train_loss[0] / 2
     assert (history.test_top5 >= history.test_top1).all()
@@ -152,6 +156,10 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(data, tmp_path, sto
         assert found["batches"] > 0
     again = trained(Run.read(tmp_path / "parts"), data, tmp_path / "parts")
     assert again.progress.finished
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    # As if killed between the last checkpoint and the last history.
+    (tmp_path / "parts" / "history.nc").unlink()
+    trained(of, data, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -363,12 +371,15 @@ def test_hits_and_confusion(rng):
         ("--momentum 0.9", "--momentum 0.9: has no effect with adamw"),
         ("--milestones 3", "--milestones has no effect without --schedule step"),
         ("--validation 1", "--validation 1: must be >= 0 and < 1"),
+        ("--validation 0.001", "--validation 0.001: sets no image aside"),
+        ("--crop-padding 8", "--crop-padding 8: must be smaller than the images (8 x 8)"),
         ("--network big", "--network big: must be one of resnet20, small"),
         ("--connectivity full", "--connectivity full: must be one of conv, lc"),
         ("--sharing often", "--sharing often: must be one of"),
         ("--sharing rule", "--sharing rule needs --share-every"),
         ("--share-every 3", "--share-every 3: needs a way of sharing"),
         ("--sharing instant --share-every 3 --alpha 2", "--alpha has no effect with"),
+        ("--sharing rule --share-every 3 --alpha 2", "--alpha has no effect with --sharing rule"),
         ("--alpha 2", "--alpha has no effect with --sharing none"),
         ("--sharing rule --share-every 1 --connectivity conv", "needs --connectivity lc"),
         ("--sharing circuit --share-every 1 --sharing-rate 9", "--sharing-rate 9: is too high"),
@@ -379,6 +390,7 @@ def test_hits_and_confusion(rng):
         ("--output {file}", "--output {file}:"),
         ("--output {finished}", "holds a run already; give --resume"),
         ("--output {finished} --resume --seed 3", "--seed: the run in"),
+        ("--output {lost} --resume", "{lost}: holds no trained network (run.json is missing)"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(
@@ -386,7 +398,9 @@ def test_mistakes_are_told_before_anything_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    names = {"finished": finished, "file": tmp_path / "file"}
+    lost = Path(shutil.copytree(finished, tmp_path.parent / f"{tmp_path.name}-lost"))
+    (lost / "run.json").unlink()
+    names = {"finished": finished, "file": tmp_path / "file", "lost": lost}
     assert classify.main(["train", *arguments.format(**names).split()]) == 2
     told = capsys.readouterr().err
     assert message.format(**names) in told

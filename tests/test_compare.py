@@ -50,7 +50,8 @@ def test_names_of_variants():
     one = Variant("circuit-10")
     assert (one.connectivity, one.method, one.every) == ("lc", "circuit", 10)
     assert (Variant("conv").connectivity, Variant("lc").method) == ("conv", "none")
-    for name in ("CONV", "none-10", "instant", "instant-", "instant-0", "rule-1.5", "gated--1"):
+    for name in ("CONV", "none-10", "instant", "instant-", "instant-0", "instant-010", "rule-1.5",
+                 "gated--1", "instant-" + "9" * 5000):  # fmt: skip
         with pytest.raises(ParameterError, match="variants"):
             Variant(name)
 
@@ -337,6 +338,9 @@ def test_divergence_is_reported_and_the_rest_goes_on(tmp_path, capsys):
         (("--seeds", 0), "--seeds 0"),
         (("--alpha", 70), "--alpha 70: Euler"),
         (("--validation", 0), "--validation 0"),
+        (("--validation", 0.001), "--validation 0.001: sets no image aside"),
+        (("--batch-size", 1400), "--batch-size 1400: there are only 1299 images"),
+        (("--crop-padding", 0, 8), "--crop-padding 8: must be smaller than the images"),
         (("--presentations-per-input", 0), "--presentations-per-input 0"),
         (("--report-only",), "no training of this comparison is finished"),
         (("--redraw", "none.nc"), "--redraw none.nc: there is no such file"),

@@ -317,6 +317,8 @@ def test_snr_of_a_layer():
         ({"method": "magic"}, "Sharing.method: must be one of circuit, gated, instant, none, rule"),
         ({"presentations": 0}, "Sharing.presentations: must be a whole number >= 1"),
         ({"presentations": 1.5}, "Sharing.presentations: must be a whole number >= 1"),
+        ({"presentations": 10**30}, "Sharing.presentations: must be < 1e+07"),
+        ({"presentations_per_input": 1e300}, "presentations_per_input: must be > 0 and < 1e+07"),
         ({"gamma": -1}, "gamma: must be >= 0"),
         ({"gamma": [1, 2]}, "Sharing.gamma: must be a finite number"),
         ({"alpha": -1}, "Circuit.alpha: must be >= 0"),

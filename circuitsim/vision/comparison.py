@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 from circuitsim import measures
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
+from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import METHODS, Sharing
-from circuitsim.vision.training import Progress, Training, history
+from circuitsim.vision.training import Progress, Training, check_images, history, split
 
 VARIANTS = (
     "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "gated-10",
@@ -72,7 +74,7 @@ class Variant:
             return
         method, _, every = self.name.partition("-")
         methods = [m for m in METHODS if m != "none"]
-        if method not in methods or not (every.isascii() and every.isdigit() and int(every) > 0):
+        if method not in methods or not re.fullmatch("[1-9][0-9]{0,8}", every):
             raise ParameterError(
                 "variants",
                 f"must be conv, lc, or {', '.join(methods)} with the batches from one sleep to the "
@@ -226,6 +228,13 @@ class Comparison:
             share_every=job.variant.every,
             seed=job.seed,
         )
+
+    def check_images(self, data: Dataset) -> None:
+        """Refuse images on which the jobs could not be done; raises as `training.check_images`."""
+        trials = len(self.rates) > 1  # they have fewer images than the others
+        job = Job(self.variants[0], max(self.paddings), 0, self.rates[0], trials)
+        training = self.training(job)
+        check_images(training, split(data.train, training.validation, training.seed)[0])
 
     def sharing(self, variant: Variant) -> Sharing | None:
         """Return how a variant shares weights."""

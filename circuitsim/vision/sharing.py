@@ -69,6 +69,7 @@ from circuitsim.vision.pools import Pool, pools
 METHODS = ("none", "instant", "rule", "circuit", "gated")
 
 _RULES = {"rule": "mean_subtracted", "circuit": "circuit", "gated": "inhibition_gated"}
+_MOST = 10_000_000  # presentations, or presentations per input: more would never end
 _MOMENTUM = 0.95  # of the circuit; the ideal rule has none
 
 _W = TypeVar("_W", np.float32, np.float64)
@@ -124,13 +125,18 @@ class Sharing:
     def __post_init__(self) -> None:
         one_of("Sharing.method", self.method, METHODS)
         if self.presentations is not None:
-            integer("Sharing.presentations", self.presentations, minimum=1)
+            number = integer("Sharing.presentations", self.presentations, minimum=1)
+            in_range("Sharing.presentations", number, number, below=_MOST)
         if self.learning_rate is not None:
             rate = dimensionless("Sharing.learning_rate", self.learning_rate)
             in_range("Sharing.learning_rate", rate, self.learning_rate, above=0)
         per_input = dimensionless("Sharing.presentations_per_input", self.presentations_per_input)
         in_range(
-            "Sharing.presentations_per_input", per_input, self.presentations_per_input, above=0
+            "Sharing.presentations_per_input",
+            per_input,
+            self.presentations_per_input,
+            above=0,
+            below=_MOST,
         )
         for name in ("gamma", "alpha"):
             dimensionless(f"Sharing.{name}", getattr(self, name))

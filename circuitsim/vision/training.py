@@ -197,12 +197,12 @@ def initial_rng(seed: int) -> np.random.Generator:
 def split(data: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet | None]:
     """Divide images into those to train on and those for validation, the same share of each class.
 
-    The latter are None if there are none.
+    The latter are None if ``share`` is 0.
 
     Raises
     ------
     ParameterError
-        If no image is left to train on.
+        If no image is left to train on, or none set aside though there should be.
     """
     rng = _rng(seed, _SPLIT)
     held_out = np.zeros(len(data.labels), bool)
@@ -211,12 +211,36 @@ def split(data: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet |
         held_out[of_label[: round(share * len(of_label))]] = True
     if held_out.all():
         raise ParameterError("validation", "leaves no image to train on", share)
-    if not held_out.any():
+    if share and not held_out.any():
+        raise ParameterError(
+            "validation", "sets no image aside, of so few in each class; 0 asks for none", share
+        )
+    if not share:
         return data, None
     train, validation = (
         ImageSet(data.images[chosen], data.labels[chosen]) for chosen in (~held_out, held_out)
     )
     return train, validation
+
+
+def check_images(training: Training, data: ImageSet) -> None:
+    """Refuse a training for which there are too few images, or too small ones.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if len(data) < training.batch_size // training.repetitions:
+        raise ParameterError(
+            "batch_size", f"there are only {len(data)} images to train on", training.batch_size
+        )
+    rows, columns = data.images.shape[1:3]
+    if training.crop_padding >= min(rows, columns):
+        raise ParameterError(
+            "crop_padding",
+            f"must be smaller than the images ({rows} x {columns}), or crops show nothing of them",
+            training.crop_padding,
+        )
 
 
 class Trainer:
@@ -236,7 +260,7 @@ class Trainer:
     Raises
     ------
     ParameterError
-        If there are fewer images than a batch has, or the network cannot sleep like that.
+        If the images do not suffice (see `check_images`), or the network cannot sleep like that.
     """
 
     def __init__(
@@ -258,15 +282,9 @@ class Trainer:
         self._optimiser: Optimiser = OPTIMISERS[training.optimiser](
             network.parameters(), network.gradients(), **options
         )
+        check_images(training, data["train"])
         self.different = training.batch_size // training.repetitions  # images of a batch
         self.per_epoch = len(data["train"].labels) // self.different
-        if self.per_epoch == 0:
-            raise ParameterError(
-                "batch_size",
-                f"there are only {len(data['train'].labels)} images to train on",
-                training.batch_size,
-            )
-
         if sharing is not None:
             # A rate that is too high is found before anything starts.
             for layer in network.lc_layers().values():
@@ -306,6 +324,8 @@ class Trainer:
             If files cannot be written.
         """
         progress = self.progress
+        if progress.history:  # whoever was stopped may have left the one of an epoch before
+            write_history(directory / HISTORY, progress.history, attributes or {})
         written = began = time.monotonic()
         while progress.epoch < self.training.epochs:
             order = _rng(self.training.seed, _ORDER, progress.epoch).permutation(
