@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import brian2
@@ -15,6 +17,7 @@ import pytest
 from brian2 import ms
 
 import circuitsim as cs
+from circuitsim import files
 from circuitsim.engines import standalone
 from circuitsim.engines.brian import block_length
 
@@ -103,6 +106,23 @@ def test_compiled_code_is_made_once_and_read_by_all(tmp_path, monkeypatch):
         cs.simulate(W, X, codegen="cpp_standalone")
     finally:
         standalone._writable_cache.cache_clear()
+
+
+def test_directories_of_other_machines_are_left_to_them(tmp_path):
+    """A cluster's machines may share a cache: what one compiles, another must not remove."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    ours, theirs = files.machine(), "01234567"
+    gone = [f"build-{ours}-{dead.pid}-x", f"build-{theirs}-{dead.pid}-old"]
+    kept = [f"build-{ours}-{os.getpid()}-x", f"build-{theirs}-{dead.pid}-new", "build-1-x",
+            f"run-{ours}-{dead.pid}-x"]  # fmt: skip
+    for name in (*gone, *kept):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / gone[1], (time.time() - 100_000,) * 2)
+    with standalone._own_directory(tmp_path, "build") as made:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, made.name])
+        assert re.fullmatch(rf"build-{files.OWNER}\w+", made.name)[1] == ours
+    assert not made.exists()
 
 
 def test_without_a_compiler_numpy_is_used_and_said_in_one_line(tmp_path):

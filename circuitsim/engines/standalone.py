@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ from circuitsim import equations
 from circuitsim.engines import network
 from circuitsim.engines.batch import Progress
 from circuitsim.engines.network import NetworkSpec
+from circuitsim.files import OWNER, is_abandoned, machine
 
 CACHE_VARIABLE = "CIRCUITSIM_CACHE"
 _MANIFEST = "program.json"
@@ -341,14 +343,16 @@ def _temporary_home() -> Path:
 def _own_directory(home: Path, purpose: str) -> Iterator[Path]:
     """Make a directory for a while; those of processes that were killed are removed on the way."""
     home.mkdir(mode=0o700, exist_ok=True)
-    for leftover in home.glob(f"{purpose}-*-*"):
-        with suppress(ValueError, PermissionError):
-            pid = int(leftover.name.split("-")[1])
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{purpose}-{os.getpid()}-", dir=home) as directory:
+    named = re.compile(rf"{purpose}-{OWNER}\w*")
+    with os.scandir(home) as entries:
+        for entry in entries:
+            match = named.fullmatch(entry.name)
+            with suppress(OSError):
+                if match is not None and is_abandoned(entry, match):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+    # Machines of a cluster share the cache: a process is told by its machine too.
+    prefix = f"{purpose}-{machine()}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=home) as directory:
         yield Path(directory)
 
 
