@@ -164,7 +164,9 @@ class TestPlainLoop:
     @codegens
     @pytest.mark.parametrize("rule", sorted(RULES))
     @pytest.mark.parametrize("fresh", [True, False])
-    @pytest.mark.parametrize("shape", [(2, 100, 4), (1, 4, 30), (3, 10, 10), (1, 2, 1), (1, 600, 70)])
+    @pytest.mark.parametrize(
+        "shape", [(2, 100, 4), (1, 4, 30), (3, 10, 10), (1, 2, 1), (1, 600, 70)]
+    )
     def test_many_and_few_neurons(
         self, shape: tuple[int, int, int], fresh: bool, rule: str, codegen: str
     ) -> None:
