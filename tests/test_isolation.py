@@ -100,10 +100,17 @@ def test_compiled_code_is_made_once_and_read_by_all(tmp_path, monkeypatch):
         (program / "main").write_bytes((program / "main").read_bytes()[:1000])
         again = cs.simulate(W, X, codegen="cpp_standalone")
         assert np.array_equal(again.weights, runs[0].weights)
-        (program / "program.json").write_text("{")
-        cs.simulate(W, X, codegen="cpp_standalone")
+        assert len(compiled) == 2
+        assert standalone._complete(program)
+        for file in ("main", "program.json", *program.glob("static_arrays/*")):
+            content = (program / file).read_bytes()
+            (program / file).write_bytes(content[:-1])
+            assert not standalone._complete(program)
+            (program / file).unlink()
+            assert not standalone._complete(program)
+            (program / file).write_bytes(content)
         shutil.rmtree(program / "static_arrays")
-        cs.simulate(W, X, codegen="cpp_standalone")
+        assert not standalone._complete(program)
     finally:
         standalone._writable_cache.cache_clear()
 

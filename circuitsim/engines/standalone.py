@@ -181,7 +181,7 @@ def _build(work: Path) -> None:
     target.mkdir()
     shutil.copytree(project / "static_arrays", target / "static_arrays")
     shutil.copy2(project / "main", target / "main")
-    manifest = {"results": results, "checksum": _checksum(target / "main"), "spec": asdict(spec)}
+    manifest = {"results": results, "checksum": _checksum(target), "spec": asdict(spec)}
     (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
@@ -313,13 +313,17 @@ def _complete(program: Path) -> bool:
     """Whether a program is there and is what was compiled."""
     try:
         manifest = json.loads((program / _MANIFEST).read_text())
-        return bool(manifest["checksum"] == _checksum(program / "main"))
+        return bool(manifest["checksum"] == _checksum(program))
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _checksum(program: Path) -> str:
+    """Digest of a program and of the arrays that it reads; it would go on without one of these."""
+    digest = hashlib.sha256((program / "main").read_bytes())
+    for array in sorted((program / "static_arrays").iterdir()):
+        digest.update(array.name.encode() + array.read_bytes())
+    return digest.hexdigest()
 
 
 @functools.cache
