@@ -368,6 +368,11 @@ def load(path: Path) -> figures.Data:
     data = figures.load(path, FIGURES, _contents)
     if set(data.groups) != set(FIGURES[data.figure]):
         raise ParameterError("file", "has not all of its groups", str(path))
+    if data.figure == "endpoint":
+        long = data.groups["long"].attrs.get("long")
+        same = np.array_equal(long, data.groups["published"].attrs.get("long"))
+        if not isinstance(long, int | np.integer) or not same:
+            raise ParameterError("file", "does not say how long its long runs are", str(path))
     return data
 
 

@@ -188,9 +188,12 @@ def _panel(name: str, study: Study, finished: Mapping[Cell, CellResult]) -> xr.D
     variables = {variable: (dims, numbers[variable]) for variable, dims in _VARIABLES.items()}
     title = f"Figure 4{name.upper()}: {PROTOCOLS[name].summary}"
     panel = figures.labelled(xr.Dataset(variables, axes), _NAMES, study, title)
-    if not study.per_presentation:
-        panel.attrs["alpha"] = study.alpha[0]
-    return panel
+    return panel.assign_attrs(_attributes(study))
+
+
+def _attributes(study: Study) -> dict[str, Any]:
+    """What a drawing takes from a panel's attributes."""
+    return {"rule": study.rule} | ({} if study.per_presentation else {"alpha": study.alpha[0]})
 
 
 def _averaged(study: Study, cell: Cell) -> float:
@@ -241,7 +244,7 @@ def load(path: Path) -> figures.Data:
     return figures.load(
         path,
         {FIGURE: tuple(PROTOCOLS)},
-        lambda _, study: figures.Contents(_VARIABLES, _axes(study)),
+        lambda _, study: figures.Contents(_VARIABLES, _axes(study), _attributes(study)),
     )
 
 
