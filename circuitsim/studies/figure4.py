@@ -198,10 +198,9 @@ def _attributes(study: Study) -> dict[str, Any]:
 
 def _averaged(study: Study, cell: Cell) -> float:
     """Measure at the end point that includes the transients of each presentation."""
-    weights = theory.averaged_fixed_point(
+    weights = theory.averaged_end_point(
         study.initial_weights(cell),
-        # Without a pull only the ratio of mean and deviations has a limit, see theory.end_point.
-        cell.gamma if cell.gamma > 0 or study.per_presentation else 1e-30,
+        cell.gamma,
         study.rule,
         cell.alpha,
         study.covariance(cell.k),
