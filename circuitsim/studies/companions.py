@@ -436,8 +436,8 @@ def _endpoint_table(data: figures.Data) -> str:
             settled, averaged = (_logs(runs[f"{limit}_{name}"]).mean() for limit in _LIMITS)
             lines.append(
                 f"{rule:>16} {alpha:>6g} {curve.min(axis=1).mean():>7.{digits}f}"
-                f"{_spread(curve[:, -1], digits):>15}{settled:>8.{digits}f}"
-                f"{averaged:>9.{digits}f}{_spread(_logs(ends[name]), digits):>15}"
+                f"{figures.with_spread(curve[:, -1], digits):>15}{settled:>8.{digits}f}"
+                f"{averaged:>9.{digits}f}{figures.with_spread(_logs(ends[name]), digits):>15}"
             )
         lines.append("")
     lines += [
@@ -450,11 +450,6 @@ def _endpoint_table(data: figures.Data) -> str:
 def _logs(values: xr.DataArray) -> Array:
     numbers = values.to_numpy()
     return np.log10(numbers) if str(values.name).endswith("snr_w") else numbers
-
-
-def _spread(values: Array, digits: int) -> str:
-    spread = f" +- {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
 
 
 _RATES_CAPTION = """

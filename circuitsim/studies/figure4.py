@@ -301,8 +301,7 @@ def _line(point: xr.Dataset, study: Study, k: int, gamma: float) -> str:
         logs = {name: np.log10(point[name].to_numpy()) for name in _VARIABLES}
     last = logs["inverse_snr_w"][:, -1]
     mean = float(last.mean())
-    spread = f" +- {last.std(ddof=1):.2f}" if len(last) > 1 else ""
-    line = f"{k:>2} {gamma:>5g} {f'{mean:.2f}{spread}':>13}"
+    line = f"{k:>2} {gamma:>5g} {figures.with_spread(last, 2):>13}"
     for limit in _limits_shown(study):
         end = float(logs[f"{limit}_inverse_snr_w"].mean())
         line += f" {end:>8.2f} {mean - end:>5.2f}"

@@ -66,6 +66,12 @@ def evenly_spaced(last: int, points: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, last, points).round()).astype(np.int64)
 
 
+def with_spread(values: NDArray[np.float64], digits: int) -> str:
+    """Return the mean of values over trials and, of several, their standard deviation."""
+    spread = f" +- {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
 def labelled(
     dataset: xr.Dataset, names: Mapping[str, tuple[str, str]], study: Study, title: str
 ) -> xr.Dataset:
