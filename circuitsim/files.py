@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -153,7 +154,9 @@ def own_directory(path: Path) -> Path:
     with suppress(FileExistsError):
         path.mkdir(parents=True)
     if path.is_symlink() or not path.is_dir():
-        raise NotADirectoryError(20, "is not a directory of its own; move it away", str(path))
+        raise NotADirectoryError(
+            errno.ENOTDIR, "is not a directory of its own; move it away", str(path)
+        )
     return path
 
 

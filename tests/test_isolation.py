@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -167,4 +166,3 @@ def test_importing_the_package_is_light():
 def test_blocks_are_alike_where_they_can_be():
     assert [block_length(n) for n in (0, 1, 500, 2000, 10_000, 750)] == [1, 1, 500, 500, 500, 375]
     assert block_length(1999) == 500  # a prime: the last block is shorter
-    json.dumps(block_length(10))
