@@ -131,6 +131,23 @@ def test_directories_of_other_machines_are_left_to_them(tmp_path):
     assert not made.exists()
 
 
+def test_a_directory_that_somebody_else_has_made_is_not_used(tmp_path, monkeypatch):
+    """In a temporary directory that all share, anybody may make one of our name."""
+    monkeypatch.setattr(standalone.tempfile, "tempdir", str(tmp_path))
+    home = standalone._temporary_home()
+    assert home.parent == tmp_path
+    assert home.stat().st_mode & 0o777 == 0o700
+    home.rmdir()
+    (tmp_path / "theirs").mkdir()
+    home.symlink_to(tmp_path / "theirs")
+    with pytest.raises(PermissionError, match="is not yours"):
+        standalone._temporary_home()
+    somebody = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: somebody)
+    with pytest.raises(PermissionError, match="is not yours"):
+        standalone._temporary_home()
+
+
 def test_without_a_compiler_numpy_is_used_and_said_in_one_line(tmp_path):
     script = (
         "import numpy as np, circuitsim as cs\n"

@@ -9,6 +9,7 @@ once.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
@@ -329,8 +330,9 @@ def _checksum(program: Path) -> str:
 @functools.cache
 def _writable_cache() -> Path:
     """The cache directory, or one in the temporary directory if that cannot be written."""
-    for home in (cache_directory(), _temporary_home() / "cache"):
+    for place in (cache_directory, lambda: _temporary_home() / "cache"):
         with suppress(OSError):
+            home = place()
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
             tempfile.TemporaryFile(dir=home).close()
             return home
@@ -340,13 +342,17 @@ def _writable_cache() -> Path:
 
 
 def _temporary_home() -> Path:
-    return Path(tempfile.gettempdir()) / f"circuitsim-{os.getuid()}"
+    """A directory of this user's own: whoever may write there decides what programs are run."""
+    home = Path(tempfile.gettempdir()) / f"circuitsim-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    if home.is_symlink() or home.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "is not yours; set TMPDIR to another place", str(home))
+    return home
 
 
 @contextmanager
 def _own_directory(home: Path, purpose: str) -> Iterator[Path]:
     """Make a directory for a while; those of processes that were killed are removed on the way."""
-    home.mkdir(mode=0o700, exist_ok=True)
     named = re.compile(rf"{purpose}-{OWNER}\w*")
     with os.scandir(home) as entries:
         for entry in entries:
