@@ -368,9 +368,8 @@ def load(path: Path) -> figures.Data:
     if set(data.groups) != set(FIGURES[data.figure]):
         raise ParameterError("file", "has not all of its groups", str(path))
     if data.figure == "endpoint":
-        long = data.groups["long"].attrs.get("long")
-        same = np.array_equal(long, data.groups["published"].attrs.get("long"))
-        if not isinstance(long, int | np.integer) or not same:
+        lengths = [data.groups[name].attrs.get("long") for name in ("long", "published")]
+        if not all(isinstance(long, int | np.integer) for long in lengths):
             raise ParameterError("file", "does not say how long its long runs are", str(path))
     return data
 

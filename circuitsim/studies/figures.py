@@ -245,7 +245,7 @@ class Contents:
             all(group[name].dims == dims for name, dims in self.variables.items())
             and all(np.array_equal(group[name], axis) for name, axis in self.axes.items())
             and not any(np.isnan(group[name]).any() for name in self.variables)
-            and all(np.array_equal(group.attrs.get(n), v) for n, v in self.attributes.items())
+            and all(np.array_equal(group.attrs.get(n, ""), v) for n, v in self.attributes.items())
         )
         if not sound:
             raise ParameterError("file", "has not the numbers that it says it has", str(path))
