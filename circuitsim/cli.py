@@ -99,7 +99,7 @@ def run(
         _say(parser, f"error: {where}{what}" + _told(kept))
         return EXIT_FAILED
     except MemoryError:
-        _say(parser, "error: out of memory; ask for less at a time")
+        _say(parser, "error: out of memory; ask for less at a time" + _told(kept))
         return EXIT_FAILED
     except (ValueError, TypeError, FloatingPointError) as error:
         message = _parameter_message(error, options)

@@ -82,13 +82,7 @@ def redrawn(
     ParameterError
         If the file is not a figure's data.
     """
-    for action in parser._actions:
-        name = action.dest
-        allowed = name in (choice, "output", "redraw", "help")
-        if not allowed and getattr(options, name) != action.default:
-            raise cli.UsageError(
-                f"{action.option_strings[0]} has no effect with --redraw: leave one of them out"
-            )
+    cli.refuse_beside(options, parser, "redraw", choice, "output")
     try:
         return load(options.redraw)
     except FileNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -15,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-_PART = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]{1,10})-[^.]*\.part", re.DOTALL)
+OWNER = r"([0-9a-f]{8})-([0-9]{1,10})-"  # in names of temporary files: machine and process
+_PART = re.compile(rf"\..*\.{OWNER}[^.]*\.part", re.DOTALL)
 _FORGOTTEN = 86_400  # seconds after which another machine's temporary file is nobody's any more
 
 
@@ -152,7 +154,9 @@ def own_directory(path: Path) -> Path:
     with suppress(FileExistsError):
         path.mkdir(parents=True)
     if path.is_symlink() or not path.is_dir():
-        raise NotADirectoryError(20, "is not a directory of its own; move it away", str(path))
+        raise NotADirectoryError(
+            errno.ENOTDIR, "is not a directory of its own; move it away", str(path)
+        )
     return path
 
 
@@ -197,13 +201,16 @@ def remove_abandoned(entries: Iterable[os.DirEntry[str]]) -> None:
     """
     for entry in entries:
         match = _PART.fullmatch(entry.name)
-        if match is None:
-            continue
         with suppress(OSError):
-            if match[1] == machine():
-                abandoned = not is_alive(int(match[2]))
-            else:
-                changed = entry.stat(follow_symlinks=False).st_mtime
-                abandoned = time.time() - changed > _FORGOTTEN
-            if abandoned:
+            if match is not None and is_abandoned(entry, match):
                 os.unlink(entry.path)
+
+
+def is_abandoned(entry: os.DirEntry[str], owner: re.Match[str]) -> bool:
+    """Whether the process has died that a temporary file is of; ``owner`` has matched `OWNER`.
+
+    On another machine this cannot be seen: then, whether its last change was over a day ago.
+    """
+    if owner[1] == machine():
+        return not is_alive(int(owner[2]))
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN

@@ -95,6 +95,10 @@ class InverseSqrtRate(LearningRate):
         in_range("InverseSqrtRate.onset", onset, self.onset, minimum=0, unit="ms")
         object.__setattr__(self, "peak", peak)
 
+    def __hash__(self) -> int:
+        # Quantities have none.
+        return hash((self.peak, float(self.timescale / ms), float(self.onset / ms)))
+
     @property
     def constants(self) -> dict[str, Any]:
         return {"peak": self.peak, "timescale": self.timescale, "onset": self.onset}

@@ -60,8 +60,9 @@ def _body(options: argparse.Namespace) -> int:
         return _report_failures(summary, output)
     _present(output)
     took = time.monotonic() - started
-    for line in pilot.faster_way(study, study.cells[-summary.computed :], jobs, took):
-        print(line)
+    if summary.computed:
+        for line in pilot.faster_way(study, study.cells[-summary.computed :], jobs, took):
+            print(line)
     return 0
 
 
@@ -86,7 +87,6 @@ def _study(options: argparse.Namespace) -> Study:
         _register_rules(options.rules_from)
     given: dict[str, Any] = {name: getattr(options, name) for name in Study.__dataclass_fields__}
     study = Study(**given)
-    cli.jobs(options.jobs)
     if options.cell is None:
         cli.check_memory(study)
     # What cannot work is said before anything starts; and "auto" must mean the same for every cell.

@@ -322,10 +322,37 @@ def end_point(
     -------
     ndarray, shape (..., neuron, input)
     """
-    if gamma == 0 and rules.get(rule).gain_of_mean(alpha) > 0:
-        # Far below any pull of interest, and far above where squares of weights underflow.
-        gamma = 1e-30
-    return fixed_point(w_init, gamma, rule, alpha, covariance)
+    pull = _pull_of_limit(gamma, float(rules.get(rule).gain_of_mean(alpha)))
+    return fixed_point(w_init, pull, rule, alpha, covariance)
+
+
+def averaged_end_point(
+    w_init: ArrayLike,
+    gamma: float,
+    rule: str = "circuit",
+    alpha: float = 10.0,
+    covariance: ArrayLike | None = None,
+    tau: Quantity = 30 * ms,
+    presentation: Quantity = 150 * ms,
+    dt: Quantity | None = None,
+) -> NDArray[np.float64]:
+    """Weights whose SNR a rule tends to, the transients of each presentation included.
+
+    `averaged_fixed_point`, whose parameters and errors it has, or its limit for gamma = 0 as in
+    `end_point`.
+
+    Returns
+    -------
+    ndarray, shape (..., neuron, input)
+    """
+    gains = averaged_gains(rule, alpha, tau, presentation, dt)
+    return _at_rest(w_init, _pull_of_limit(gamma, gains.mean), gains, covariance)
+
+
+def _pull_of_limit(gamma: float, gain_of_mean: float) -> float:
+    """Pull with which weights end at their limit for gamma = 0, where the mean vanishes too."""
+    # Far below any pull of interest, and far above where squares of weights underflow.
+    return 1e-30 if gamma == 0 and gain_of_mean > 0 else gamma
 
 
 def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:

@@ -9,7 +9,12 @@ import pytest
 from brian2 import DimensionMismatchError, ms
 
 import circuitsim as cs
-from circuitsim.theory import averaged_fixed_point, averaged_gains, fixed_point
+from circuitsim.theory import (
+    averaged_end_point,
+    averaged_fixed_point,
+    averaged_gains,
+    fixed_point,
+)
 
 CIRCUIT_RULES = ("circuit", "inhibition_gated")
 
@@ -80,6 +85,18 @@ def test_long_presentations_have_no_transients(rule: str) -> None:
     w_init = np.random.default_rng(2).standard_normal((5, 3))
     long = averaged_fixed_point(w_init, 0.1, rule, presentation=1e9 * ms)
     np.testing.assert_allclose(long, fixed_point(w_init, 0.1, rule), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", ["circuit", "inhibition_gated", "mean_subtracted"])
+def test_end_point_without_a_pull_is_the_limit(rule: str) -> None:
+    w_init = 1 + np.random.default_rng(3).standard_normal((5, 3))
+    ends = [averaged_end_point(w_init, gamma, rule) for gamma in (0.0, 1e-9)]
+    found, near = (float(cs.measures.inverse_snr_w(weights)) for weights in ends)
+    assert found == pytest.approx(near, rel=1e-6, abs=1e-15)
+    assert found < 1e-30 if rule == "mean_subtracted" else found > 1e-4
+    for gamma in (0.1, 1e-9):
+        settled = averaged_fixed_point(w_init, gamma, rule)
+        np.testing.assert_array_equal(averaged_end_point(w_init, gamma, rule), settled)
 
 
 def test_closed_forms() -> None:

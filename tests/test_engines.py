@@ -17,7 +17,7 @@ from conftest import relative
 
 import circuitsim as cs
 from circuitsim.engines import registry, standalone
-from circuitsim.engines.simulation import _make_batch
+from circuitsim.engines.simulation import make_batch
 from circuitsim.rules import RULES
 
 
@@ -145,7 +145,7 @@ def test_plain_loop(engine, rule, rng):
             simulate(engine, w_init, inputs, circuit, plasticity, **how)
         return
     run = simulate(engine, w_init, inputs, circuit, plasticity, **how)
-    batch, _ = _make_batch(
+    batch, _ = make_batch(
         w_init,
         inputs,
         circuit,
@@ -441,7 +441,7 @@ def test_no_presentations_change_nothing(engine, rng):
 def test_what_is_given_is_not_changed(engine, rule, rng):
     w_init, inputs = problem(rng)
     arguments = (cs.Circuit(n_neurons=6), cs.Plasticity(rule), 60 * ms, 1 * ms, False, None, 1)
-    batch, untouched = (_make_batch(w_init.copy(), inputs, *arguments)[0] for _ in range(2))
+    batch, untouched = (make_batch(w_init.copy(), inputs, *arguments)[0] for _ in range(2))
     outcome = registry.get(*engine).run(batch)
     assert not np.array_equal(outcome.state.weights, batch.w_init)
     for name in ("w_init", "alpha", "tau", "b", "gamma"):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -22,7 +23,7 @@ from circuitsim import companions, figure4
 from circuitsim.parameters import PUBLISHED_RATES
 from circuitsim.studies import companions as companions_study
 from circuitsim.studies import figure4 as figure4_study
-from circuitsim.studies import figures
+from circuitsim.studies import figures, netcdf
 from circuitsim.studies.study import Study
 
 SMALL = ["--k", "2", "3", "--gamma", "0.1", "0.01", "--trials", "2", "--presentations", "20",
@@ -442,6 +443,40 @@ def test_files_that_lie_are_not_drawn(small, tmp_path, capsys, spoil):
     assert in_process(figure4, "--redraw", file, "--output", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert said.startswith(f"python -m circuitsim.figure4: error: --redraw {file}: ")
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "group", "name", "value", "message"),
+    [
+        (figure4, "b", "alpha", None, "has not the numbers that it says it has"),
+        (figure4, "b", "alpha", "x", "has not the numbers that it says it has"),
+        (figure4, "b", "alpha", np.zeros(3), "has not the numbers that it says it has"),
+        (figure4, "a", "rule", "circuit", "has not the numbers that it says it has"),
+        (figure4, "a", "study", "{", "describes no valid study"),
+        (figure4, "a", "study", "{}", "has a of another study"),
+        (figure4, "/", "format_version", 7, "is of format version 7, not 1"),
+        (companions, "long", "long", None, "does not say how long its long runs are"),
+        (companions, "published", "long", "x", "does not say how long its long runs are"),
+        (companions, "long", "long", np.zeros(3), "does not say how long its long runs are"),
+    ],
+)
+def test_attributes_that_lie_are_not_drawn(
+    small, small_companions, tmp_path, capsys, module, group, name, value, message
+):
+    file = tmp_path / "file.nc"
+    original = small[0] / "figure4.nc" if module is figure4 else small_companions[0] / "endpoint.nc"
+    shutil.copy(original, file)
+    with h5py.File(file, "r+") as opened:
+        del opened[group].attrs[name]
+        if value is not None:
+            opened[group].attrs[name] = value
+    netcdf.seal(file)
+    assert in_process(module, "--redraw", file, "--output", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert f"error: --redraw {file}: " in said
+    assert message in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import brian2
@@ -15,6 +16,7 @@ import pytest
 from brian2 import ms
 
 import circuitsim as cs
+from circuitsim import files
 from circuitsim.engines import standalone
 from circuitsim.engines.brian import block_length
 
@@ -97,12 +99,53 @@ def test_compiled_code_is_made_once_and_read_by_all(tmp_path, monkeypatch):
         (program / "main").write_bytes((program / "main").read_bytes()[:1000])
         again = cs.simulate(W, X, codegen="cpp_standalone")
         assert np.array_equal(again.weights, runs[0].weights)
-        (program / "program.json").write_text("{")
-        cs.simulate(W, X, codegen="cpp_standalone")
+        assert len(compiled) == 2
+        assert standalone._complete(program)
+        for file in ("main", "program.json", *program.glob("static_arrays/*")):
+            content = (program / file).read_bytes()
+            (program / file).write_bytes(content[:-1])
+            assert not standalone._complete(program)
+            (program / file).unlink()
+            assert not standalone._complete(program)
+            (program / file).write_bytes(content)
         shutil.rmtree(program / "static_arrays")
-        cs.simulate(W, X, codegen="cpp_standalone")
+        assert not standalone._complete(program)
     finally:
         standalone._writable_cache.cache_clear()
+
+
+def test_directories_of_other_machines_are_left_to_them(tmp_path):
+    """A cluster's machines may share a cache: what one compiles, another must not remove."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    ours, theirs = files.machine(), "01234567"
+    gone = [f"build-{ours}-{dead.pid}-x", f"build-{theirs}-{dead.pid}-old"]
+    kept = [f"build-{ours}-{os.getpid()}-x", f"build-{theirs}-{dead.pid}-new", "build-1-x",
+            f"run-{ours}-{dead.pid}-x"]  # fmt: skip
+    for name in (*gone, *kept):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / gone[1], (time.time() - 100_000,) * 2)
+    with standalone._own_directory(tmp_path, "build") as made:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, made.name])
+        assert re.fullmatch(rf"build-{files.OWNER}\w+", made.name)[1] == ours
+    assert not made.exists()
+
+
+def test_a_directory_that_somebody_else_has_made_is_not_used(tmp_path, monkeypatch):
+    """In a temporary directory that all share, anybody may make one of our name."""
+    monkeypatch.setattr(standalone.tempfile, "tempdir", str(tmp_path))
+    home = standalone._temporary_home()
+    assert home.parent == tmp_path
+    assert home.stat().st_mode & 0o777 == 0o700
+    home.rmdir()
+    (tmp_path / "theirs").mkdir()
+    home.symlink_to(tmp_path / "theirs")
+    with pytest.raises(PermissionError, match="is not yours"):
+        standalone._temporary_home()
+    somebody = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: somebody)
+    with pytest.raises(PermissionError, match="is not yours"):
+        standalone._temporary_home()
 
 
 def test_without_a_compiler_numpy_is_used_and_said_in_one_line(tmp_path):
@@ -140,4 +183,3 @@ def test_importing_the_package_is_light():
 def test_blocks_are_alike_where_they_can_be():
     assert [block_length(n) for n in (0, 1, 500, 2000, 10_000, 750)] == [1, 1, 500, 500, 500, 375]
     assert block_length(1999) == 500  # a prime: the last block is shorter
-    json.dumps(block_length(10))

@@ -87,6 +87,9 @@ def test_parameters_are_values():
     assert circuit == cs.Circuit(alpha=[1, 2])
     assert hash(circuit) == hash(cs.Circuit(alpha=[1, 2]))
     assert circuit != cs.Circuit(alpha=[1, 3])
+    for rule in ("circuit", "mean_subtracted"):
+        assert len({cs.Plasticity(rule), cs.Plasticity(rule, gamma=0.01)}) == 1
+    assert hash(cs.ConstantRate(1)) == hash(cs.ConstantRate(1.0))
     assert cs.Circuit(tau=0.03 * second) == cs.Circuit()
     assert pickle.loads(pickle.dumps(circuit)) == circuit
     assert circuit.replace(alpha=3).alpha == 3

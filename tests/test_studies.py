@@ -568,6 +568,25 @@ def test_differences(finished, tmp_path, capsys):
         assert ("not the same" in capsys.readouterr().out) == bool(code)
 
 
+def test_a_number_in_one_result_only(finished, tmp_path, capsys):
+    """As when one version knows an end point that another does not."""
+    store = Store(finished.with_name("out.cells"))
+
+    def read(cell):
+        found = store.read(STUDY, cell)
+        if cell == STUDY.cells[5]:
+            found.limits["fixed_point_snr_w"] = float("nan")
+        return found
+
+    results.merge(STUDY, read, tmp_path / "other.nc")
+    for pair in ((tmp_path / "other.nc", finished), (finished, tmp_path / "other.nc")):
+        found = {d.variable: d for d in compare.differences(*pair)}
+        assert found["fixed_point_snr_w"] == ("fixed_point_snr_w", np.inf, np.inf)
+        assert found["theory_snr_w"].relative == 0
+    assert in_process("--reproduce", tmp_path / "other.nc") == 1
+    assert "not the same" in capsys.readouterr().out
+
+
 def test_provenance(finished):
     attributes = cs.load(finished).attrs
     assert {"circuitsim_version", "numpy_version", "numba_version", "python_version", "machine",

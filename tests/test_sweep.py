@@ -17,7 +17,7 @@ from commands import command, contents, run, wait_for
 
 import circuitsim as cs
 from circuitsim import studies, sweep
-from circuitsim.studies import results, tables
+from circuitsim.studies import pilot, results, tables
 from circuitsim.studies.store import BadCellFile, Store
 from circuitsim.studies.study import Study, run_cells
 
@@ -180,13 +180,20 @@ def test_a_larger_grid_reuses_what_is_there(small, tmp_path):
         xr.testing.assert_identical(mine, first)
     larger = [*SMALL, "--output", output]
     larger[larger.index("--trials") + 1] = "3"
-    larger[larger.index("0.01")] = "0.01"
     larger.insert(larger.index("0.01"), "1.0")
     more = run(*larger)
     assert "8 of 18 circuits were there already" in more.stderr
     dataset = cs.load(output)
     same = dataset.sel(gamma=[0.1, 0.01], trial=[0, 1])
     xr.testing.assert_identical(same.drop_attrs(), contents(directory / "out.nc")[0])
+
+
+def test_a_faster_way_is_shown_only_to_who_has_waited(tmp_path, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(pilot, "faster_way", lambda _, cells, *rest: shown.append(cells) or [])
+    for _ in range(2):
+        assert in_process(*SMALL, "--jobs", 1, "--output", tmp_path / "out.nc") == 0
+    assert [len(cells) for cells in shown] == [8]
 
 
 def test_another_sweep_is_not_overwritten(small, tmp_path, capsys):

@@ -20,10 +20,13 @@ class Scheme(Protocol):
         """Time in ms for which the velocity in `Rows` counts (1 where it counts per update)."""
 
     def rates(self, first: int, stop: int) -> Array:
-        """Learning rates, shape (..., presentation), of some presentations of this run."""
+        """Learning rates, shape (..., presentation), of some presentations of this run.
+
+        In continuous time, the times in ms at which they start: the rate varies within them.
+        """
 
     def coefficients(self, rates: Array, square: Array, dynamics: Dynamics) -> Coefficients:
-        """Coefficients from learning rates, |x|^2 (circuit, presentation) and parameters."""
+        """Coefficients from what `rates` gives, |x|^2 (circuit, presentation) and parameters."""
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,9 @@ def simulate(
     xarray.Dataset
         ``snr_w``, ``inverse_snr_w``, ``mean_weight_cosine`` (presentation); the final ``weights``
         (neuron, input) and, for rules of the circuit, ``rate`` (neuron) and ``rate_inh``; the rest
-        of the state (``momentum``, ``w_init``, ``presentations``, ``elapsed`` and
-        ``steps``); with ``record_rates``
-        ``rate_trace`` (time, neuron) and ``rate_inh_trace`` (time), time in ms. All with a leading
-        ``circuit`` dimension where an argument had one.
+        of the state (``momentum``, ``w_init``, ``presentations``, ``elapsed`` and ``steps``); with
+        ``record_rates`` ``rate_trace`` (time, neuron) and ``rate_inh_trace`` (time), time in ms.
+        All with a leading ``circuit`` dimension where an argument had one.
 
     Raises
     ------
@@ -119,7 +118,7 @@ def simulate(
     51
     """
     plasticity = Plasticity() if plasticity is None else plasticity
-    batch, has_circuits = _make_batch(
+    batch, has_circuits = make_batch(
         w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record
     )
     outcome = registry.get(engine, codegen).run(batch, progress)
@@ -129,7 +128,7 @@ def simulate(
     return dataset if has_circuits else dataset.isel(circuit=0)
 
 
-def _make_batch(
+def make_batch(
     w_init: ArrayLike | None,
     inputs: ArrayLike | InputSource,
     circuit: Circuit | None,
@@ -140,6 +139,7 @@ def _make_batch(
     start: xr.Dataset | None,
     record: int | Sequence[int] | NDArray[np.integer],
 ) -> tuple[Batch, bool]:
+    """Check arguments as `simulate` takes them; return a batch, and whether one had circuits."""
     weights = _initial_weights(w_init, start)
     if circuit is None:
         circuit = Circuit(n_neurons=weights.shape[-2])

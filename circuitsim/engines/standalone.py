@@ -9,10 +9,12 @@ once.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +36,7 @@ from circuitsim import equations
 from circuitsim.engines import network
 from circuitsim.engines.batch import Progress
 from circuitsim.engines.network import NetworkSpec
+from circuitsim.files import OWNER, is_abandoned, machine
 
 CACHE_VARIABLE = "CIRCUITSIM_CACHE"
 _MANIFEST = "program.json"
@@ -179,7 +182,7 @@ def _build(work: Path) -> None:
     target.mkdir()
     shutil.copytree(project / "static_arrays", target / "static_arrays")
     shutil.copy2(project / "main", target / "main")
-    manifest = {"results": results, "checksum": _checksum(target / "main"), "spec": asdict(spec)}
+    manifest = {"results": results, "checksum": _checksum(target), "spec": asdict(spec)}
     (target / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
@@ -311,20 +314,25 @@ def _complete(program: Path) -> bool:
     """Whether a program is there and is what was compiled."""
     try:
         manifest = json.loads((program / _MANIFEST).read_text())
-        return bool(manifest["checksum"] == _checksum(program / "main"))
+        return bool(manifest["checksum"] == _checksum(program))
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _checksum(program: Path) -> str:
+    """Digest of a program and of the arrays that it reads; it would go on without one of these."""
+    digest = hashlib.sha256((program / "main").read_bytes())
+    for array in sorted((program / "static_arrays").iterdir()):
+        digest.update(array.name.encode() + array.read_bytes())
+    return digest.hexdigest()
 
 
 @functools.cache
 def _writable_cache() -> Path:
     """The cache directory, or one in the temporary directory if that cannot be written."""
-    for home in (cache_directory(), _temporary_home() / "cache"):
+    for place in (cache_directory, lambda: _temporary_home() / "cache"):
         with suppress(OSError):
+            home = place()
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
             tempfile.TemporaryFile(dir=home).close()
             return home
@@ -334,21 +342,27 @@ def _writable_cache() -> Path:
 
 
 def _temporary_home() -> Path:
-    return Path(tempfile.gettempdir()) / f"circuitsim-{os.getuid()}"
+    """A directory of this user's own: whoever may write there decides what programs are run."""
+    home = Path(tempfile.gettempdir()) / f"circuitsim-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    if home.is_symlink() or home.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "is not yours; set TMPDIR to another place", str(home))
+    return home
 
 
 @contextmanager
 def _own_directory(home: Path, purpose: str) -> Iterator[Path]:
     """Make a directory for a while; those of processes that were killed are removed on the way."""
-    home.mkdir(mode=0o700, exist_ok=True)
-    for leftover in home.glob(f"{purpose}-*-*"):
-        with suppress(ValueError, PermissionError):
-            pid = int(leftover.name.split("-")[1])
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{purpose}-{os.getpid()}-", dir=home) as directory:
+    named = re.compile(rf"{purpose}-{OWNER}\w*")
+    with os.scandir(home) as entries:
+        for entry in entries:
+            match = named.fullmatch(entry.name)
+            with suppress(OSError):
+                if match is not None and is_abandoned(entry, match):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+    # Machines of a cluster share the cache: a process is told by its machine too.
+    prefix = f"{purpose}-{machine()}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=home) as directory:
         yield Path(directory)
 
 

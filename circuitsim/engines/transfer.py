@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from circuitsim.engines.batch import Array
 from circuitsim.engines.propagator import Propagator
 from circuitsim.engines.rows import Pool, Rows
-from circuitsim.engines.simulation import _make_batch
+from circuitsim.engines.simulation import make_batch
 from circuitsim.inputs import InputSource, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.validation import ParameterError
@@ -154,7 +154,7 @@ def transfer(
     plasticity = Plasticity() if plasticity is None else plasticity
     n_inputs = source.shape[-1]
     w_init = np.zeros((2, n_inputs))
-    batch, has_circuits = _make_batch(
+    batch, has_circuits = make_batch(
         w_init, source, circuit, plasticity, presentation, dt, False, None, 1
     )
     n_circuits = batch.shape[0]

@@ -13,7 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoMinorLocator, FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from circuitsim.plots.style import COLOURS, TEXT_WIDTH, THIN, panel_letter, paper
+from circuitsim.plots.style import (
+    COLOURS,
+    TEXT_WIDTH,
+    THIN,
+    mean_and_band,
+    panel_letter,
+    paper,
+)
 
 _GREY = "0.3"
 _DASHED = (0, (4, 2))
@@ -134,10 +141,7 @@ def _run(axis: Axes, dataset: xr.Dataset, name: str) -> None:
     for colour, rule in zip(COLOURS, dataset["rule"].to_numpy(), strict=False):
         of_rule = dataset.sel(rule=rule)
         values = _drawn(of_rule[name].transpose("trial", "presentation"))
-        axis.plot(x, values.mean(axis=0), color=colour, linewidth=1.2)
-        if len(values) > 1:
-            mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
-            axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.25, lw=0)
+        mean_and_band(axis, x, values, colour)
         for limit, dash in _LIMITS.items():
             level = float(_drawn(of_rule[f"{limit}_{name}"]).mean())
             axis.axhline(level, color=colour, linestyle=dash, linewidth=THIN)

@@ -13,7 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from circuitsim.plots.style import COLOURS, COLUMN, TEXT_WIDTH, THIN, note, panel_letter, paper
+from circuitsim.plots.style import (
+    COLOURS,
+    COLUMN,
+    TEXT_WIDTH,
+    THIN,
+    mean_and_band,
+    note,
+    panel_letter,
+    paper,
+)
 
 _DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
@@ -36,10 +45,10 @@ def sweep(dataset: xr.Dataset) -> Figure:
     panels = list(product(dataset["k"].to_numpy(), dataset["neurons"].to_numpy()))
     series = list(product(dataset["gamma"].to_numpy(), dataset["alpha"].to_numpy()))
     channels = int(dataset.attrs.get("channels", 1))
-    many = len(dataset["alpha"]) > 1
-    own = _has_circuit(dataset) and bool(dataset["fixed_point_snr_w"].notnull().any())
+    several_alphas, several_neurons = (len(dataset[name]) > 1 for name in ("alpha", "neurons"))
+    own = _has_own_end(dataset) and bool(dataset["fixed_point_snr_w"].notnull().any())
     labels = [
-        rf"$\gamma$ = {gamma:g}" + (rf", $\alpha$ = {alpha:g}" if many else "")
+        rf"$\gamma$ = {gamma:g}" + (rf", $\alpha$ = {alpha:g}" if several_alphas else "")
         for gamma, alpha in series
     ]
     columns = min(len(panels), 3)
@@ -56,9 +65,8 @@ def sweep(dataset: xr.Dataset) -> Figure:
             limit(axis, 1 / point["theory_snr_w"], colour, ":")
             if own:
                 limit(axis, 1 / point["fixed_point_snr_w"], colour, "-.")
-        many = len(dataset["neurons"]) > 1
         title = f"k = {k}" + (f", {channels} channels" if channels > 1 else "")
-        axis.set_title(title + (f", {neurons} neurons" if many else ""), fontsize=9)
+        axis.set_title(title + (f", {neurons} neurons" if several_neurons else ""), fontsize=9)
         _tidy(axis)
     for axis in axes.flat[len(panels) :]:
         axis.remove()
@@ -105,7 +113,7 @@ def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
                     point = dataset.sel(k=k, gamma=gamma)
                     colour, dash = _style(number)
                     limit(axis, point["theory_inverse_snr_w"], colour, ":")
-                    if _has_circuit(dataset):
+                    if _has_own_end(dataset):
                         limit(axis, point["fixed_point_inverse_snr_w"], colour, "-.")
                     curve(axis, point["inverse_snr_w"], colour, dash)
                 axis.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
@@ -113,7 +121,7 @@ def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
             panel_letter(row[0], name.upper())
             row[0].set_ylabel(r"$\log_{10}$ inverse SNR$_w$")
             what = "ideal rule (Eq. 4)"
-            if _has_circuit(dataset):
+            if _has_own_end(dataset):
                 what = rf"circuit, $\alpha$ = {dataset.attrs['alpha']:g}"
             note(row[0], what)
         for axis, k in zip(axes[0], kernels, strict=True):
@@ -123,7 +131,7 @@ def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
         figure.legend(
             handles=_legend(
                 [rf"$\gamma$ = {gamma:g}" for gamma in gammas],
-                "circuit's own end point" if any(map(_has_circuit, panels.values())) else "",
+                "circuit's own end point" if any(map(_has_own_end, panels.values())) else "",
             ),
             loc="outside lower center",
             ncols=len(gammas) + 2 if width > COLUMN else 2,
@@ -138,12 +146,7 @@ def curve(axis: Axes, inverse_snr: xr.DataArray, colour: str, dash: object = "-"
     with np.errstate(divide="ignore"):
         values = np.log10(inverse_snr.transpose("trial", "presentation").to_numpy())
     shown = _thinned(len(x))
-    x, values = x[shown], values[:, shown]
-    mean = values.mean(axis=0)
-    axis.plot(x, mean, color=colour, linestyle=dash, linewidth=1.2)
-    if len(values) > 1:
-        spread = values.std(axis=0, ddof=1)
-        axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.25, lw=0)
+    mean_and_band(axis, x[shown], values[:, shown], colour, dash)
 
 
 def limit(axis: Axes, inverse_snr: xr.DataArray, colour: str, dash: str) -> None:
@@ -156,7 +159,8 @@ def limit(axis: Axes, inverse_snr: xr.DataArray, colour: str, dash: str) -> None
         axis.axhline(value, color=colour, linestyle=dash, linewidth=THIN, zorder=above)
 
 
-def _has_circuit(dataset: xr.Dataset) -> bool:
+def _has_own_end(dataset: xr.Dataset) -> bool:
+    """Whether the rule's own end point is another than that of Eq. 5."""
     return dataset.attrs.get("rule") != "mean_subtracted"
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from circuitsim.files import atomic_write
 
@@ -75,6 +77,21 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.removeprefix(".")
     with paper(), atomic_write(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata=_METADATA[kind])
+
+
+def mean_and_band(
+    axis: Axes,
+    x: NDArray[np.float64],
+    values: NDArray[np.float64],
+    colour: str,
+    dash: object = "-",
+) -> None:
+    """Draw the mean over trials of values (trial, point), and a band of one standard deviation."""
+    mean = values.mean(axis=0)
+    axis.plot(x, mean, color=colour, linestyle=dash, linewidth=1.2)
+    if len(values) > 1:
+        spread = values.std(axis=0, ddof=1)
+        axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.25, lw=0)
 
 
 def panel_letter(axis: Axes, letter: str) -> None:

@@ -15,7 +15,7 @@ variable                dimensions                         meaning
 ``endpoint`` has three. In each, ``inverse_snr_w`` and ``mean_weight_kept`` (the length of the mean
 weights as a share of the initial one), alone or with a prefix: ``settled_`` at the end point of a
 rule whose rates are always settled, ``averaged_`` at the one that includes the transients of each
-presentation (`theory.averaged_fixed_point`).
+presentation (`theory.averaged_end_point`).
 
 - ``published`` (rule, alpha, trial[, presentation]): runs at the published learning rate
 - ``long`` (rule, alpha, trial): the last quarter of long runs at a small constant learning rate
@@ -212,14 +212,15 @@ def endpoint(
     with figures.pool([study], jobs) as pool:
         followed = run_all(pool, tasks, costs, advanced)
 
-    published, slow_runs = _stacked(followed[::2]), _stacked(followed[1::2])
+    w_init = np.stack([study.initial_weights(cell) for cell in study.cells[: study.trials]])
+    published = _stacked(followed[::2]) | _limits(study, w_init, np.array(study.alpha))
+    slow_runs = _stacked(followed[1::2])
     # Their last quarter. Means of logarithms, as in the figure.
     settled = slice(3 * len(figures.evenly_spaced(long, STORED)) // 4, None)
     ends = {
         "inverse_snr_w": _geometric_mean(slow_runs["inverse_snr_w"][..., settled]),
         "mean_weight_kept": slow_runs["mean_weight_kept"][..., settled].mean(axis=-1),
     }
-    w_init = np.stack([study.initial_weights(cell) for cell in study.cells[: study.trials]])
     curve = {
         name: np.mean(values, axis=-1) if name.endswith("kept") else _geometric_mean(values)
         for name, values in _limits(study, w_init, _theory_alphas(study)).items()
@@ -229,7 +230,6 @@ def endpoint(
         "long": (f"Ends of runs at a constant learning rate, {long} presentations", ends),
         "theory": ("End points, mean over trials", curve),
     }
-    groups["published"][1].update(_limits(study, w_init, np.array(study.alpha)))
     made = {}
     for name, (title, numbers) in groups.items():
         variables = {v: (dims, numbers[v]) for v, dims in _VARIABLES[name].items()}
@@ -274,8 +274,7 @@ def _limits(study: Study, w_init: Array, alphas: Array) -> dict[str, Array]:
     for (i, rule), (j, alpha) in product(enumerate(RULES), enumerate(alphas.tolist())):
         ends = (
             theory.end_point(w_init, gamma, rule, alpha, covariance),
-            # Without a pull only the ratio of mean and deviations has a limit, as in end_point.
-            theory.averaged_fixed_point(w_init, gamma or 1e-30, rule, alpha, covariance, **timing),
+            theory.averaged_end_point(w_init, gamma, rule, alpha, covariance, **timing),
         )
         for limit, weights in zip(_LIMITS, ends, strict=True):
             for measure, value in _measured(weights, w_init).items():
@@ -368,6 +367,10 @@ def load(path: Path) -> figures.Data:
     data = figures.load(path, FIGURES, _contents)
     if set(data.groups) != set(FIGURES[data.figure]):
         raise ParameterError("file", "has not all of its groups", str(path))
+    if data.figure == "endpoint":
+        lengths = [data.groups[name].attrs.get("long") for name in ("long", "published")]
+        if not all(isinstance(long, int | np.integer) for long in lengths):
+            raise ParameterError("file", "does not say how long its long runs are", str(path))
     return data
 
 
@@ -432,8 +435,8 @@ def _endpoint_table(data: figures.Data) -> str:
             settled, averaged = (_logs(runs[f"{limit}_{name}"]).mean() for limit in _LIMITS)
             lines.append(
                 f"{rule:>16} {alpha:>6g} {curve.min(axis=1).mean():>7.{digits}f}"
-                f"{_spread(curve[:, -1], digits):>15}{settled:>8.{digits}f}"
-                f"{averaged:>9.{digits}f}{_spread(_logs(ends[name]), digits):>15}"
+                f"{figures.with_spread(curve[:, -1], digits):>15}{settled:>8.{digits}f}"
+                f"{averaged:>9.{digits}f}{figures.with_spread(_logs(ends[name]), digits):>15}"
             )
         lines.append("")
     lines += [
@@ -446,11 +449,6 @@ def _endpoint_table(data: figures.Data) -> str:
 def _logs(values: xr.DataArray) -> Array:
     numbers = values.to_numpy()
     return np.log10(numbers) if str(values.name).endswith("snr_w") else numbers
-
-
-def _spread(values: Array, digits: int) -> str:
-    spread = f" +- {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
 
 
 _RATES_CAPTION = """

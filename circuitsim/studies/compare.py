@@ -81,8 +81,9 @@ def _difference(name: str, first: _Array, second: _Array) -> Difference:
         return Difference(name, 0.0, 0.0)
     a, b = first[apart], second[apart]
     absolute = np.abs(a - b)
-    signed = min(first.min(), second.min()) < 0
-    scale = np.sqrt(np.mean(first**2)) if signed else np.maximum(np.abs(a), np.abs(b))
+    absolute[np.isnan(absolute)] = np.inf  # a number in one of them only
+    signed = np.any(first < 0) or np.any(second < 0)
+    scale = np.sqrt(np.nanmean(first**2)) if signed else np.maximum(np.abs(a), np.abs(b))
     with np.errstate(invalid="ignore"):
         relative = np.where(np.isinf(absolute), np.inf, absolute / scale)
     return Difference(name, float(absolute.max()), float(relative.max()))

@@ -188,17 +188,19 @@ def _panel(name: str, study: Study, finished: Mapping[Cell, CellResult]) -> xr.D
     variables = {variable: (dims, numbers[variable]) for variable, dims in _VARIABLES.items()}
     title = f"Figure 4{name.upper()}: {PROTOCOLS[name].summary}"
     panel = figures.labelled(xr.Dataset(variables, axes), _NAMES, study, title)
-    if not study.per_presentation:
-        panel.attrs["alpha"] = study.alpha[0]
-    return panel
+    return panel.assign_attrs(_attributes(study))
+
+
+def _attributes(study: Study) -> dict[str, Any]:
+    """What a drawing takes from a panel's attributes."""
+    return {"rule": study.rule} | ({} if study.per_presentation else {"alpha": study.alpha[0]})
 
 
 def _averaged(study: Study, cell: Cell) -> float:
     """Measure at the end point that includes the transients of each presentation."""
-    weights = theory.averaged_fixed_point(
+    weights = theory.averaged_end_point(
         study.initial_weights(cell),
-        # Without a pull only the ratio of mean and deviations has a limit, see theory.end_point.
-        cell.gamma if cell.gamma > 0 or study.per_presentation else 1e-30,
+        cell.gamma,
         study.rule,
         cell.alpha,
         study.covariance(cell.k),
@@ -241,7 +243,7 @@ def load(path: Path) -> figures.Data:
     return figures.load(
         path,
         {FIGURE: tuple(PROTOCOLS)},
-        lambda _, study: figures.Contents(_VARIABLES, _axes(study)),
+        lambda _, study: figures.Contents(_VARIABLES, _axes(study), _attributes(study)),
     )
 
 
@@ -299,8 +301,7 @@ def _line(point: xr.Dataset, study: Study, k: int, gamma: float) -> str:
         logs = {name: np.log10(point[name].to_numpy()) for name in _VARIABLES}
     last = logs["inverse_snr_w"][:, -1]
     mean = float(last.mean())
-    spread = f" +- {last.std(ddof=1):.2f}" if len(last) > 1 else ""
-    line = f"{k:>2} {gamma:>5g} {f'{mean:.2f}{spread}':>13}"
+    line = f"{k:>2} {gamma:>5g} {figures.with_spread(last, 2):>13}"
     for limit in _limits_shown(study):
         end = float(logs[f"{limit}_inverse_snr_w"].mean())
         line += f" {end:>8.2f} {mean - end:>5.2f}"

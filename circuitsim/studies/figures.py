@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,12 @@ def pool(studies: Sequence[Study], jobs: int) -> LocalPool | ThreadedPool:
 def evenly_spaced(last: int, points: int) -> NDArray[np.int64]:
     """Numbers of presentations at equal distances from 0 to the last; all, if they are fewer."""
     return np.unique(np.linspace(0, last, points).round()).astype(np.int64)
+
+
+def with_spread(values: NDArray[np.float64], digits: int) -> str:
+    """Return the mean of values over trials and, of several, their standard deviation."""
+    spread = f" +- {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
 
 
 def labelled(
@@ -178,14 +184,16 @@ def load(
         raise ParameterError("file", f"must be {what}, which this command wrote", str(path))
     if root.get("format_version") != FORMAT_VERSION:
         version = root.get("format_version")
-        raise ParameterError("file", f"is of format version {version}, not {FORMAT_VERSION}", path)
+        raise ParameterError(
+            "file", f"is of format version {version}, not {FORMAT_VERSION}", str(path)
+        )
     studies = _studies(root, names, path)
     wanted = {name: contents(name, study) for name, study in studies.items()}
     layout: dict[str, netcdf.Layout] = {"": {}}
     layout |= {name: inside.shapes for name, inside in wanted.items()}
     groups = {name: _named(netcdf.read(path, name, layout, what)) for name in names}
     for name, group in groups.items():
-        if study_of(group) != studies[name]:
+        if results.parse_study(group.attrs.get("study"), path) != studies[name]:
             raise ParameterError("file", f"has {name} of another study", str(path))
         wanted[name].check(group, path)
     return Data(figure, groups, str(root.get("command_line", "unknown")))
@@ -215,10 +223,13 @@ class Contents:
         From names to dimensions.
     axes : mapping
         From the names of dimensions to their coordinates.
+    attributes : mapping
+        Attributes that follow from the study.
     """
 
     variables: Mapping[str, tuple[str, ...]]
     axes: Mapping[str, NDArray[Any]]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shapes(self) -> netcdf.Layout:
@@ -229,11 +240,12 @@ class Contents:
         }
 
     def check(self, group: xr.Dataset, path: Path) -> None:
-        """Raise a `ParameterError` if a group has other coordinates, or what is not a number."""
+        """Raise a `ParameterError` if a group has anything else, or what is not a number."""
         sound = (
             all(group[name].dims == dims for name, dims in self.variables.items())
             and all(np.array_equal(group[name], axis) for name, axis in self.axes.items())
             and not any(np.isnan(group[name]).any() for name in self.variables)
+            and all(np.array_equal(group.attrs.get(n, ""), v) for n, v in self.attributes.items())
         )
         if not sound:
             raise ParameterError("file", "has not the numbers that it says it has", str(path))

@@ -200,5 +200,5 @@ def _check_variable(variable: h5py.Dataset, name: str, shape: tuple[int, ...], s
 def _check_attributes(found: Any, size: int) -> None:
     for name in found.attrs:
         attribute = found.attrs.get_id(name)
-        if attribute.get_storage_size() > size or 8 * math.prod(attribute.shape) > 8 * size:
+        if max(attribute.get_storage_size(), math.prod(attribute.shape)) > size:
             raise ValueError(f"its attribute {name} is larger than the file")

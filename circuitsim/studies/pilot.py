@@ -102,9 +102,9 @@ def _seconds(study: Study, cells: list[Cell], jobs: int) -> tuple[float, float]:
     run = sum(low.run + per_synapse * (_synapses(job[0]) - low.synapses) for job in work)
     shapes = {(job[0].k, job[0].neurons, len(job)) for job in work}
     # The pilot has compiled for its own shapes.
-    once = max(len(shapes) - len(timings), 0) * max(t.once for t in timings)
+    once = (len(shapes) - len(timings)) * max(t.once for t in timings)
     busy = min(jobs, len(work))
-    return once / min(busy, max(len(shapes), 1)), max(run / busy, run / len(work))
+    return once / min(busy, len(shapes)), run / busy
 
 
 def _time(study: Study, job: tuple[Cell, ...]) -> _Timing:

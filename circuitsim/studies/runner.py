@@ -191,7 +191,6 @@ def run_parts(
     """
     cells = [cell for number in numbers for cell in study.part(number)]
     store = Store(own_directory(cells_directory(Path(output))))
-    records.write_study(store.directory, study)
     task = _Task(study, store, observer or Observer())
     task.begin(cells, retry_failed, check=True)
     if task.missing:
