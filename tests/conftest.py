@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from circuitsim import plugins, rules
+from circuitsim.engines import registry
+
 ROOT = Path(__file__).parents[1]
 ORACLE = ROOT.parent / "shared" / "oracle"
 
@@ -20,6 +23,16 @@ def _cache(tmp_path_factory):
         base = tmp_path_factory.getbasetemp()
         base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
         os.environ["CIRCUITSIM_CACHE"] = str(base / "compiled")
+
+
+@pytest.fixture(autouse=True)
+def _own_registries(monkeypatch):
+    """What a test registers is forgotten afterwards."""
+    monkeypatch.setattr(rules, "RULES", dict(rules.RULES))
+    monkeypatch.setattr(registry, "ENGINES", dict(registry.ENGINES))
+    plugins.installed.cache_clear()
+    yield
+    plugins.installed.cache_clear()
 
 
 @pytest.fixture

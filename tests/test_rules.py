@@ -28,16 +28,6 @@ OPTIONS = ["--k", 2, "--gamma", 0.1, "--trials", 2, "--presentations", 5, "--neu
 QUICK = ["--engine", "propagator", "--codegen", "numpy"]
 
 
-@pytest.fixture(autouse=True)
-def _own_registries(monkeypatch):
-    """What a test registers is forgotten afterwards."""
-    monkeypatch.setattr(cs.rules, "RULES", dict(cs.rules._BUILT_IN))
-    monkeypatch.setattr(registry, "ENGINES", dict(registry.ENGINES))
-    plugins.installed.cache_clear()
-    yield
-    plugins.installed.cache_clear()
-
-
 def in_process(*arguments):
     return sweep.main(list(map(str, arguments)))
 
