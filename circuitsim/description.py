@@ -47,7 +47,7 @@ _MEANINGS = {
     "alpha": "strength of inhibition",
     "b": "baseline rate",
     "gamma": "pull towards the initial weights",
-    "momentum": "heavy-ball momentum of a step of 1 ms",
+    "momentum": "heavy-ball momentum, of a step of 1 ms or an update",
     "peak": "learning rate of a step of 1 ms at the start",
     "timescale": "decay of the learning rate",
     "onset": "no learning until then",

@@ -22,7 +22,7 @@ LONG_NAMES = {
     "mean_weight_cosine": "cosine between the mean weights and the mean initial weights",
     "weights": "feedforward weights at the end",
     "w_init": "weights towards which gamma pulls",
-    "momentum": "change of the weights per step of 1 ms (per update of mean_subtracted)",
+    "momentum": "change of the weights per step of 1 ms (per update, where there are no steps)",
     "rate": "rate of the excitatory neurons at the end",
     "rate_inh": "rate of the inhibitory interneuron at the end",
     "rate_trace": "rate of the excitatory neurons after each step",
