@@ -243,9 +243,10 @@ def _caption(comparison: Comparison, data: xr.Dataset, rows: list[Row], command_
         "is the accuracy on test images after the last epoch. The gap closed is "
         "(variant - lc)/(conv - lc), of means over the seeds that all three have; it is left out "
         "where conv is no better than lc. Seconds are those of the fastest epoch, with one thread; "
-        "other work on the machine makes them longer. Training accuracy is measured while the "
-        "network changes, in the last epoch. SNRs are geometric means over layers and seeds, that "
-        "before sleep over epochs too. Border positions share weights only in `instant`.",
+        "other work on the machine makes them longer. Asleep is the median over epochs. Training "
+        "accuracy is measured while the network changes, in the last epoch. SNRs are geometric "
+        "means over layers and seeds, that before sleep over epochs too. Border positions share "
+        "weights only in `instant`.",
     ]
     if dynamic:
         paragraphs.append(

@@ -471,7 +471,7 @@ class Row:
     seconds : float
         Of the fastest epoch, which other work on the machine disturbed least.
     asleep : float
-        Share of the time spent on sleeps.
+        Share of an epoch's time spent on sleeps, the median over epochs and seeds.
     """
 
     variant: str
@@ -513,7 +513,7 @@ def _row(point: xr.Dataset, all_variants: xr.Dataset) -> Row:
         geometric_mean(point["snr_w_before_sleep"].to_numpy()),
         geometric_mean(last["snr_w"].to_numpy()),
         float(point["seconds"].min()),
-        float(point["seconds_asleep"].sum() / point["seconds"].sum()) if there.any() else math.nan,
+        float((point["seconds_asleep"] / point["seconds"]).median()),
     )
 
 
