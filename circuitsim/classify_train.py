@@ -243,13 +243,8 @@ def body(options: argparse.Namespace) -> int:
         raise cli.UsageError(f"--output {directory}: another process is training it") from None
     except OSError as error:
         raise cli.UsageError(f"--output {directory}: {error.strerror}") from None
-    awake = _never_asleep(run, trainer)
-    if awake:
-        print(
-            f"note: no two positions of {', '.join(awake)} see the same pattern in full, so "
-            "there the sleep shares nothing; larger images, or --sharing instant, do",
-            file=sys.stderr,
-        )
+    for note in _notes(run, trainer):
+        print(f"note: {note}", file=sys.stderr)
     with lock, parallel.threads(threads), _Observer(run, trainer) as observer:
         remove_abandoned(entries(directory))
         if begun and options.resume:
@@ -276,17 +271,28 @@ def body(options: argparse.Namespace) -> int:
     return 0
 
 
-def _never_asleep(run: Run, trainer: Trainer) -> list[str]:
-    """Return the names of layers that are too small for the dynamics of a sleep."""
+def _notes(run: Run, trainer: Trainer) -> Iterator[str]:
+    """Say where sleep will do nothing."""
     from circuitsim.vision.pools import pools
 
-    if run.sharing is None or run.sharing.method == "instant":
-        return []
-    return [
+    if run.sharing is None:
+        return
+    total = run.training.epochs * trainer.per_epoch
+    if (run.training.share_every or 0) > total:
+        yield (
+            f"the training has {total} batches, so that with --share-every "
+            f"{run.training.share_every} the network never sleeps"
+        )
+    awake = [
         name
         for name, layer in trainer.network.lc_layers().items()
         if all(pool.size < 2 for pool in pools(layer.geometry))
     ]
+    if awake and run.sharing.method != "instant":
+        yield (
+            f"no two positions of {', '.join(awake)} see the same pattern in full, so there the "
+            "sleep shares nothing; larger images, or --sharing instant, do"
+        )
 
 
 def _provenance(options: argparse.Namespace) -> dict[str, str]:

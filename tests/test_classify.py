@@ -212,6 +212,23 @@ def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path, capsys):
     assert classify.main([*wild, "--learning-rate", "0.001", "--epochs", "1"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        ("--sharing instant --share-every 10", []),
+        ("--sharing instant --share-every 11", ["has 10 batches", "--share-every 11"]),
+        ("--sharing rule --share-every 10", ["no two positions of layer1, layer2, layer3, layer4"]),
+        ("", []),
+    ],
+)
+def test_sleep_that_does_nothing_is_noted(options, notes, tmp_path, capsys):
+    command = f"train --width 2 --epochs 1 --output {tmp_path / 'run'} {options}"
+    assert classify.main(command.split()) == 0
+    said = capsys.readouterr().err
+    assert all(note in said for note in notes)
+    assert said.count("note:") == bool(notes)
+
+
 def test_repetitions_are_crops_of_the_same_images(data, tmp_path, monkeypatch):
     batches = []
     crops = training.Trainer._crops
