@@ -401,3 +401,23 @@ def test_engines_are_registered_once():
     with pytest.raises(cs.ParameterError, match="is the name of another engine"):
         registry.register("brian2", Propagator)
     assert replace(study("circuit"), engine="mine").engine == "mine"
+
+
+def test_engines_say_what_they_are():
+    assert {name for name in registry.ENGINES if registry.find(name).exact} == {"propagator"}
+    assert {name for name in registry.ENGINES if registry.find(name).threads} == {"propagator"}
+    assert not registry.get("propagator", "numpy").threads
+    registry.stop()  # nothing runs
+
+
+def test_an_engine_stops_what_it_has_started(monkeypatch):
+    stopped = []
+
+    class Engine(Propagator):
+        @classmethod
+        def stop(cls):
+            stopped.append(cls)
+
+    registry.register("mine", Engine)
+    registry.stop()
+    assert stopped == [Engine]

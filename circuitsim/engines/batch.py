@@ -148,16 +148,29 @@ class Engine(Protocol):
         All ways there are, the first of them ``"auto"``.
     codegen : str
         The way chosen; not ``"auto"``, but what that stands for here.
+    exact : bool
+        Whether it solves a presentation as a whole, instead of making its steps: much faster, and
+        for linear circuits and rules only.
+    threads : bool
+        Whether several runs at once are best made by threads of one process, and not by processes.
+        Of the class: whether it ever is so; of an engine, whether it is with its `codegen`.
     """
 
     codegens: ClassVar[tuple[str, ...]]
     codegen: str
+    exact: ClassVar[bool] = False
+    threads: bool = False
 
     def __init__(self, codegen: str = "auto") -> None: ...
 
     @classmethod
     def check_rule(cls, rule: Rule) -> None:
         """Raise `ParameterError` for a rule that the engine cannot run."""
+
+    @classmethod
+    def stop(cls) -> None:
+        """Kill what the engine has started outside of this process, which is about to end."""
+        return None  # nothing, by default
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
         """Run a batch; raise `ParameterError` for what the engine cannot do.

@@ -14,7 +14,7 @@ from brian2.units import second
 
 from circuitsim import measures
 from circuitsim.engines import standalone
-from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
+from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress, State
 from circuitsim.engines.network import MILLI, NetworkSpec, build
 from circuitsim.rules import Rule
 from circuitsim.validation import ParameterError, one_of
@@ -28,7 +28,7 @@ BLOCK = 500  # presentations in one run of the network: bounds memory, and code 
 Values = dict[str, Any]
 
 
-class BrianEngine:
+class BrianEngine(Engine):
     """Runs batches on the Brian2 network.
 
     Parameters
@@ -62,6 +62,11 @@ class BrianEngine:
     @classmethod
     def check_rule(cls, rule: Rule) -> None:
         """Any rule can be run."""
+
+    @classmethod
+    def stop(cls) -> None:
+        """Kill compilers and compiled programs."""
+        standalone.kill_all()
 
     def run(self, batch: Batch, progress: Progress | None = None) -> Outcome:
         """Run a batch.

@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from circuitsim import interrupts, measures
 from circuitsim.engines import _kernels_numpy
-from circuitsim.engines.batch import Array, Batch, Outcome, Progress
+from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
 from circuitsim.engines.continuous import Continuous
 from circuitsim.engines.rows import Pool, reduced
@@ -33,7 +33,7 @@ from circuitsim.validation import ParameterError, integer, one_of
 _NUMBERS = 2**17  # how many inputs, learning rates or rates of a circuit are held at a time
 
 
-class Propagator:
+class Propagator(Engine):
     """Engine for circuits and rules that are linear.
 
     Parameters
@@ -51,11 +51,15 @@ class Propagator:
     """
 
     codegens: ClassVar[tuple[str, ...]] = ("auto", "numba", "numpy")
+    exact: ClassVar[bool] = True
+    threads: bool = True
 
     def __init__(self, codegen: str = "auto", threads: int = 1) -> None:
         one_of("codegen", codegen, self.codegens)
         self._kernels = _kernels(codegen)
         self.codegen = "numpy" if self._kernels is _kernels_numpy else "numba"
+        # Small NumPy operations of several threads would wait for each other most of the time.
+        self.threads = self.codegen == "numba"
         self._threads = integer("threads", threads, minimum=1)
 
     @classmethod

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from circuitsim import plugins
 from circuitsim.engines.batch import Engine
-from circuitsim.engines.brian import BrianEngine, PerSynapseEngine
-from circuitsim.engines.propagator import Propagator
 from circuitsim.validation import ParameterError, one_of
 
 ENTRY_POINTS = "circuitsim.engines"
 
-ENGINES: dict[str, type[Engine]] = {
-    "brian2": BrianEngine,
-    "brian2_per_synapse": PerSynapseEngine,
-    "propagator": Propagator,
+# Those that nobody has asked for yet are "module:class".
+ENGINES: dict[str, type[Engine] | str] = {
+    "brian2": "circuitsim.engines.brian:BrianEngine",
+    "brian2_per_synapse": "circuitsim.engines.brian:PerSynapseEngine",
+    "propagator": "circuitsim.engines.propagator:Propagator",
 }
 
 
@@ -25,7 +26,8 @@ def register(name: str, engine: type[Engine]) -> None:
     ParameterError
         If another engine has that name.
     """
-    if ENGINES.setdefault(name, engine) is not engine:
+    ENGINES.setdefault(name, engine)
+    if _known(name) is not engine:
         raise ParameterError("engine", "is the name of another engine", name)
 
 
@@ -48,7 +50,7 @@ def find(engine: str, parameter: str = "engine") -> type[Engine]:
     if not isinstance(engine, str) or engine not in ENGINES:
         one_of(parameter, engine, ENGINES.keys() | plugins.installed(ENTRY_POINTS).keys())
         register(engine, plugins.load(ENTRY_POINTS, engine, parameter))
-    return ENGINES[engine]
+    return _known(engine)
 
 
 def get(engine: str, codegen: str = "auto") -> Engine:
@@ -60,3 +62,18 @@ def get(engine: str, codegen: str = "auto") -> Engine:
         If there is no such engine, or it cannot make its code in that way.
     """
     return find(engine)(codegen)
+
+
+def stop() -> None:
+    """Kill what engines have started outside of this process, before it ends itself."""
+    for engine in list(ENGINES.values()):
+        if not isinstance(engine, str):
+            engine.stop()
+
+
+def _known(name: str) -> type[Engine]:
+    engine = ENGINES[name]
+    if isinstance(engine, str):
+        module, _, attribute = engine.partition(":")
+        engine = ENGINES[name] = getattr(import_module(module), attribute)
+    return engine

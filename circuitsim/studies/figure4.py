@@ -32,6 +32,7 @@ from brian2 import ms
 from numpy.typing import NDArray
 
 from circuitsim import measures, theory
+from circuitsim.engines import registry
 from circuitsim.engines.batch import Progress
 from circuitsim.studies import figures, results
 from circuitsim.studies.local import run_all
@@ -398,7 +399,7 @@ def _differences(panels: Mapping[str, xr.Dataset], made: Mapping[str, Study]) ->
         "log10 at the end, on average. A mean weight near zero raises it, and widens the band.",
         "The logarithm is taken of each trial, before the mean and standard deviation.",
     ]
-    if any(study.engine == "propagator" for study in made.values()):
+    if any(registry.find(study.engine).exact for study in made.values()):
         texts.append(
             "The published steps are performed in another order of arithmetic (the exact "
             "propagator), which agrees with stepping to rounding, and in double precision."

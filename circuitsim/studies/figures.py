@@ -47,18 +47,14 @@ class Data:
 
 
 def pool(studies: Sequence[Study], jobs: int) -> LocalPool | ThreadedPool:
-    """Return where to run studies: threads for the propagator, which start at once, or processes.
-
-    Without compiled loops there is one thread: small NumPy operations of several would wait for
-    each other most of the time.
-    """
-    if any(study.engine != "propagator" for study in studies):
+    """Return where to run studies: threads, which start at once, where engines take them."""
+    if not all(registry.find(study.engine).threads for study in studies):
         return LocalPool(jobs)
     # Compile here, where an interrupt is met at once.
     for study in studies:
         run_cells(replace(study, presentations=1), study.cells[:1])
-    compiled = all(registry.get(s.engine, s.codegen).codegen == "numba" for s in studies)
-    return ThreadedPool(jobs if compiled else 1)
+    several = all(registry.get(s.engine, s.codegen).threads for s in studies)
+    return ThreadedPool(jobs if several else 1)
 
 
 def evenly_spaced(last: int, points: int) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from typing import Any
 
 import threadpoolctl
 
-from circuitsim.engines import standalone
+from circuitsim.engines import registry
 
 _POLL = 0.1  # seconds between looks at what runs
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -279,7 +279,7 @@ def _initialize(messages: Any) -> None:
 
 def _terminate(_signal: int, _frame: Any) -> None:
     # Not by an exception: one that is raised in a callback of Python's own is lost.
-    standalone.kill_all()
+    registry.stop()
     os._exit(1)
 
 

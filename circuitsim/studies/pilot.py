@@ -83,7 +83,7 @@ def faster_way(study: Study, cells: list[Cell], jobs: int, seconds: float) -> li
     list of str
         One line, or none.
     """
-    if study.engine == "propagator" or seconds <= 60 or study.definition.linear is None:
+    if registry.find(study.engine).exact or seconds <= 60 or study.definition.linear is None:
         return []
     once, run = _seconds(replace(study, engine="propagator", codegen="auto"), cells, jobs)
     return [
