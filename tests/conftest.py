@@ -12,7 +12,7 @@ from circuitsim import plugins, rules
 from circuitsim.engines import registry
 
 ROOT = Path(__file__).parents[1]
-ORACLE = ROOT.parent / "shared" / "oracle"
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,10 +45,13 @@ def oracle():
     """Reader of a trajectory computed with the published code of the paper's authors."""
 
     def read(name):
-        path = ORACLE / f"{name}.npz"
-        if not path.exists():
-            pytest.skip(f"no reference trajectory {path}")
-        return np.load(path)
+        published = dict(np.load(DATA / f"{name}.npz"))
+        if "seed" in published:  # see the README there
+            drawn = np.random.RandomState(published["seed"])
+            n_inputs = published["n_inputs"]
+            published["w_init"] = 1 + drawn.standard_normal((published["n_neurons"], n_inputs))
+            published["inputs"] = drawn.standard_normal((published["n_presentations"], n_inputs))
+        return published
 
     return read
 
@@ -58,3 +61,8 @@ def relative(a, b):
     a, b = np.asarray(a), np.asarray(b)
     assert a.shape == b.shape
     return np.max(np.abs(a - b)) / np.max(np.abs(b))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests were skipped, if none too; `-rs` says why."""
+    terminalreporter.write_line(f"{len(terminalreporter.stats.get('skipped', []))} skipped")

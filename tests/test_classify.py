@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from commands import command, wait_for
+from PIL import Image
+from sklearn import metrics
 
 import circuitsim as cs
 from circuitsim import classify
@@ -28,8 +30,6 @@ from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing, layer_snr_w
 from circuitsim.vision.training import Diverged, Training, split
 
-Image = pytest.importorskip("PIL.Image")
-metrics = pytest.importorskip("sklearn.metrics")
 SMALL = ["--width", 4, "--threads", 1]
 
 

@@ -5,7 +5,6 @@ Whatever is in the registry is tested, in every way of making code that it lists
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from dataclasses import fields
 
@@ -20,28 +19,18 @@ from circuitsim.engines import registry, standalone
 from circuitsim.engines.simulation import make_batch
 from circuitsim.rules import RULES
 
-
-def _has(module):
-    return importlib.util.find_spec(module) is not None
-
-
+needs_compiler = pytest.mark.skipif(
+    not standalone.compiler_works(), reason="no C++ compiler works here"
+)
 # Ways that compile each shape of network for seconds: for them the tests that compare numbers.
-SLOW_CODE = {
-    "cpp_standalone": pytest.mark.skipif(
-        not standalone.compiler_works(), reason="no C++ compiler works here"
-    ),
-    "cython": pytest.mark.skipif(not _has("Cython"), reason="Cython is not installed"),
-}
-FAST_CODE = {"numba": pytest.mark.skipif(not _has("numba"), reason="Numba is not installed")}
+SLOW_CODE = ("cpp_standalone", "cython")
 
 
 def ways(slow):
     """Every engine with every way of making its code."""
     for name, engine in registry.ENGINES.items():
         for codegen in engine.codegens[1:] or engine.codegens:
-            marks = [FAST_CODE[codegen]] if codegen in FAST_CODE else []
-            if codegen in SLOW_CODE:
-                marks = [SLOW_CODE[codegen], pytest.mark.slow]
+            marks = [needs_compiler, pytest.mark.slow] if codegen in SLOW_CODE else []
             if slow or codegen not in SLOW_CODE:
                 yield pytest.param((name, codegen), marks=marks, id=f"{name}-{codegen}")
 
@@ -49,7 +38,6 @@ def ways(slow):
 every_engine = pytest.mark.parametrize("engine", list(ways(slow=False)))
 every_code = pytest.mark.parametrize("engine", list(ways(slow=True)))
 cpp = ("brian2", "cpp_standalone")
-needs_compiler = SLOW_CODE["cpp_standalone"]
 
 
 def simulate(engine, *args, **kwargs):

@@ -73,7 +73,6 @@ def explorer():
 
 
 def test_moving_a_slider_redraws():
-    pytest.importorskip("ipywidgets")
     shown = explorer()
     bundle = shown._repr_mimebundle_()
     assert {WIDGET, "image/png", "text/plain"} <= set(bundle)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -22,20 +21,12 @@ from circuitsim.engines.propagator import Propagator
 from circuitsim.inputs import ArrayInputs, GaussianInputs, StackedInputs
 from circuitsim.rules import RULES
 
-ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
 STATE = ("weights", "velocity", "rate", "rate_inh")
 MEASURES = ("snr_w", "inverse_snr_w", "mean_weight_cosine")
 
 
-def _codegens() -> list[str]:
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        return ["numpy"]
-    return ["numpy", "numba"]
-
-
-codegens = pytest.mark.parametrize("codegen", _codegens())
+CODEGENS = ["numpy", "numba"]
+codegens = pytest.mark.parametrize("codegen", CODEGENS)
 
 
 def make_batch(
@@ -213,7 +204,7 @@ class TestPlainLoop:
         batch = make_batch(rng, (1, 20, 9), n_presentations=10_000, steps=150, gamma=gamma)
         batch.record = np.arange(0, 10_001, 100)
         looped = reference.run(batch)
-        for codegen in _codegens():
+        for codegen in CODEGENS:
             same(Propagator(codegen).run(batch), looped)
 
 
@@ -286,8 +277,6 @@ class TestRecording:
     @pytest.mark.slow
     @pytest.mark.parametrize("codegen, n_presentations", [("numpy", 50_000), ("numba", 1_000_000)])
     def test_memory_does_not_grow_with_the_run(self, codegen: str, n_presentations: int) -> None:
-        if codegen not in _codegens():
-            pytest.skip("needs Numba")
         plasticity = cs.Plasticity(rule="mean_subtracted")
         batch = make_batch(np.random.default_rng(17), (1, 10, 50), plasticity=plasticity)
         Propagator(codegen).run(batch)  # what is compiled and imported does not count
@@ -339,7 +328,6 @@ class TestRefusals:
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
-    @pytest.mark.skipif(_codegens() == ["numpy"], reason="needs Numba")
     def test_compiles_where_nothing_can_be_cached(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import numba
 

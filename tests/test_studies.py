@@ -441,7 +441,6 @@ class Cluster:
     """A Dask scheduler and workers, each a process."""
 
     def __init__(self, directory):
-        pytest.importorskip("distributed")
         self.file = directory / "scheduler.json"
         self.directory = directory
         self.processes = []
@@ -503,7 +502,6 @@ def test_a_scheduler_that_is_killed(tmp_path):
 
 
 def test_a_scheduler_that_cannot_be_reached(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("distributed")
     output = tmp_path / "out.nc"
     started = time.monotonic()
     assert in_process(*OPTIONS, "--output", output, "--scheduler", "tcp://127.0.0.1:9") == 2
