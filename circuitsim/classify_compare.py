@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import classify_report, cli, drawing
-from circuitsim.classify_options import SLEEP, add_data
+from circuitsim.classify_options import SLEEP, add_data, data_arguments, load_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.comparison import Comparison, Job, Result
@@ -131,7 +131,6 @@ def add_options(p: argparse.ArgumentParser) -> None:
 def body(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from circuitsim.files import own_directory
-    from circuitsim.vision import datasets
     from circuitsim.vision.comparison import condensed
 
     drawing.checked_directory(options.output)
@@ -145,7 +144,7 @@ def body(options: argparse.Namespace) -> int:
     failed: list[str] = []
     if not options.report_only:
         # Whatever is wrong with the images is said before anything starts.
-        data = datasets.load(comparison.dataset, options.data, options.download)
+        data = load_data(options, comparison.dataset)
         comparison.check_images(data)
         del data  # the processes that train have their own
         try:
@@ -275,8 +274,7 @@ class _Trainings:
     def start(self, comparison: Comparison, job: Job) -> None:
         command = [sys.executable, "-m", "circuitsim.classify", "train"]
         command += _arguments(comparison, job)
-        if self._options.data is not None:
-            command += ["--data", str(self._options.data)]
+        command += data_arguments(self._options)
         command += ["--threads", "1", "--resume", "--output", str(self.runs / job.name)]
         with _uninterrupted(), (self.runs / f"{job.name}.log").open("ab") as log:
             # In a session of its own: Ctrl-C reaches this process alone, which ends the others.

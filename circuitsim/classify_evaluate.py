@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import cli
-from circuitsim.classify_options import add_data, add_threads
+from circuitsim.classify_options import add_data, add_threads, load_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,14 +39,14 @@ def body(options: argparse.Namespace) -> int:
     """Test a network; return the exit code."""
     from circuitsim.files import write_text
     from circuitsim.validation import ParameterError
-    from circuitsim.vision import datasets, evaluation
+    from circuitsim.vision import evaluation
 
     output: Path | None = options.output
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise cli.UsageError(f"--output {output}: must be a file in a directory that exists")
     classifier = loaded(options.run, options.threads)
     name = options.dataset or classifier.run.dataset
-    data = datasets.load(name, options.data, options.download)
+    data = load_data(options, name, classifier.run)
     if data.class_names != classifier.class_names:
         raise ParameterError(
             "dataset", f"has other classes than the network, which knows {classifier.run.dataset}",

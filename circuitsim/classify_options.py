@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuitsim.vision.datasets import Dataset
+    from circuitsim.vision.runs import Run
 
 # What a sleep is unless said otherwise: short, since training brings little of what it removes
 # until the next one; and with strong inhibition, since the mean weights decay too, and faster the
@@ -13,7 +19,10 @@ SLEEP = {"presentations_per_input": 0.5, "gamma": 1e-3, "alpha": 50.0}
 
 def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str | None) -> None:
     """Add the options that say where images are from."""
-    names = "digits (needs no files), cifar10 or cifar100"
+    names = (
+        "digits (needs no files), cifar10, cifar100, folder (images in folders of classes), "
+        "tiny-imagenet, imagenet, or npz (arrays as Keras or MedMNIST name them)"
+    )
     p.add_argument(
         "--dataset",
         default=default,
@@ -25,14 +34,85 @@ def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str 
         type=Path,
         default=None,
         metavar="DIR",
-        help="directory that holds the data sets' official files; None: that in the environment "
-        "variable CIRCUITSIM_DATA, else one of the user's caches",
+        help="directory (npz: file) that holds the data set; None: that in the environment "
+        "variable CIRCUITSIM_DATA, else, for CIFAR's official files, one of the user's caches",
     )
     p.add_argument(
         "--download",
         action="store_true",
-        help="download the data set there if it is missing; needs circuitsim[vision]",
+        help="download CIFAR there if it is missing or damaged; needs circuitsim[vision]",
     )
+    p.add_argument(
+        "--image-size",
+        type=int,
+        nargs="+",
+        default=None,
+        metavar="S",
+        help="rows (and columns) to which the middle of image files is brought; None: 64 in "
+        "tiny-imagenet, 224 in imagenet, and in folder that of the files, which are alike then",
+    )
+    p.add_argument(
+        "--channels",
+        type=int,
+        default=None,
+        metavar="C",
+        help="1 (grey) or 3 (colour), of folder; None: 1 if all images are grey",
+    )
+    p.add_argument(
+        "--test-share",
+        type=float,
+        default=None,
+        metavar="SHARE",
+        help="share of each class that is set aside where no images to test with are given, always "
+        "the same ones; None: 0.2",
+    )
+    p.add_argument(
+        "--skip-bad", action="store_true", help="go on without image files that cannot be read"
+    )
+    p.add_argument(
+        "--workers",
+        type=int,
+        default=None,
+        metavar="W",
+        help="processes that decode image files; None: one for each core, for few files none",
+    )
+
+
+_OF_DATA = ("data", "download", "image_size", "channels", "test_share", "skip_bad", "workers")
+
+
+def load_data(options: argparse.Namespace, name: str, run: Run | None = None) -> Dataset:
+    """Load the data set that the options ask for, in the form that a trained network takes.
+
+    Raises
+    ------
+    ParameterError, OSError
+        As `circuitsim.vision.datasets.load`.
+    """
+    from circuitsim.vision import datasets
+
+    given: dict[str, Any] = {n: getattr(options, n) or None for n in _OF_DATA}
+    if run is not None and name in datasets.SOURCES:
+        *size, channels = run.architecture.input_shape
+        for option, value in (("image_size", size), ("channels", channels)):
+            if option in datasets.SOURCES[name].options and given[option] is None:
+                given[option] = value
+    given["workers"] = options.workers  # which may be 0
+    data = datasets.load(name, given.pop("data"), bool(given.pop("download")), **given)
+    for note in data.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return data
+
+
+def data_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the arguments that give another command the same images, but for ``--dataset``."""
+    arguments: list[str] = []
+    for name in set(_OF_DATA) - {"download"}:
+        value = getattr(options, name)
+        if value not in (None, False):
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return arguments
 
 
 def add_threads(p: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:

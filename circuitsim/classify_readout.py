@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitsim import cli
-from circuitsim.classify_options import add_data
+from circuitsim.classify_options import add_data, load_data
 
 if TYPE_CHECKING:
     from circuitsim.engines.batch import Array
@@ -68,11 +68,10 @@ def body(options: argparse.Namespace) -> int:
 
     from circuitsim.progress import line
     from circuitsim.validation import ParameterError
-    from circuitsim.vision import datasets
     from circuitsim.vision.readout import Grid, readout
 
     study, cells, learned = _circuits(options)
-    dataset = datasets.load(options.dataset, options.data, options.download)
+    dataset = load_data(options, options.dataset)
     rows, columns, colours = dataset.train.images.shape[1:]
     if study.channels != colours:
         raise ParameterError(

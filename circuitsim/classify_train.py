@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import cli
-from circuitsim.classify_options import SLEEP, add_data, add_threads
+from circuitsim.classify_options import SLEEP, add_data, add_threads, load_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.runs import Run
@@ -210,7 +210,7 @@ def body(options: argparse.Namespace) -> int:
     import filelock
 
     from circuitsim.files import entries, own_directory, remove_abandoned
-    from circuitsim.vision import checkpoints, datasets, parallel
+    from circuitsim.vision import checkpoints, parallel
     from circuitsim.vision.runs import Run
     from circuitsim.vision.training import Diverged
 
@@ -229,9 +229,9 @@ def body(options: argparse.Namespace) -> int:
         except FileNotFoundError as error:
             raise cli.UsageError(f"--output {error}") from None
         _check_same(options, run)
-        data = datasets.load(run.dataset, options.data, options.download)
+        data = load_data(options, run.dataset, run)
     else:
-        data = datasets.load(options.dataset, options.data, options.download)
+        data = load_data(options, options.dataset)
         run = _described(options, data)
     with _sharing_options():
         trainer = run.trainer(data)
@@ -402,6 +402,11 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     free = (
         "data",
         "download",
+        "image_size",
+        "channels",
+        "test_share",
+        "skip_bad",
+        "workers",
         "threads",
         "output",
         "resume",

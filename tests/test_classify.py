@@ -483,8 +483,8 @@ def test_files_that_are_no_pictures(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     for name, content in (("cut", whole[:-30]), ("empty", b""), ("text", b"%!PS-Adobe-3.0 EPSF")):
         (tmp_path / name).write_bytes(content)
-    Image.new("I;16", (8, 8)).save(tmp_path / "deep.png")
-    for name in ("cut", "empty", "text", "a.gif", "deep.png", "."):
+    Image.new("F", (8, 8)).save(tmp_path / "real.tif")
+    for name in ("cut", "empty", "text", "a.gif", "real.tif", "."):
         with pytest.raises(cs.ParameterError, match="cannot be read"):
             pictures.read(tmp_path / name, (8, 8, 3))
 

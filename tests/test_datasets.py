@@ -112,7 +112,11 @@ def packed(files, folder, extra=()):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
         for member, content in extra:
-            archive.addfile(member, io.BytesIO(content))
+            if len(content) < member.size:  # it lies
+                archive.fileobj.write(member.tobuf())
+                archive.offset += 512
+            else:
+                archive.addfile(member, io.BytesIO(content))
     return stream.getvalue()
 
 
@@ -272,7 +276,7 @@ def test_wrong_content_of_pickles(tmp_path, rng, load):
         directory = tmp_path / str(number)
         layout = source.unpack(directory)
         with pytest.raises(ParameterError, match=text):
-            layout.read(layout.find(directory))
+            layout.read(*layout.places(directory))
 
 
 def member(name, kind=tarfile.REGTYPE, link="", size=0):
@@ -293,12 +297,13 @@ def member(name, kind=tarfile.REGTYPE, link="", size=0):
         (member("x", tarfile.FIFOTYPE), "no plain file"),
         (member("x", tarfile.CHRTYPE), "no plain file"),
         (member("other/test_batch.bin", size=5), "test_batch.bin twice"),
+        (member("readme.html", size=999_999_999_999), "claims 999999999999 bytes"),
         (member("y" * 500, tarfile.SYMTYPE), "yyy..."),
     ],
 )
 def test_hostile_archives(extra, text, tmp_path, rng, load):
     source = Source("cifar10", 0, rng)
-    layout = source.pack(tmp_path, extra=[(extra, bytes(extra.size))])
+    layout = source.pack(tmp_path, extra=[(extra, bytes(min(extra.size, 100)))])
     refused(load, "cifar10", layout, text)
     assert os.listdir(tmp_path) == [layout.archive]
 
@@ -369,7 +374,7 @@ def test_nothing_there(tmp_path):
         with pytest.raises(ParameterError, match=text) as caught:
             datasets.load("cifar10", directory)
         assert "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz" in str(caught.value)
-    with pytest.raises(ParameterError, match="must be one of cifar10, cifar100, digits"):
+    with pytest.raises(ParameterError, match="must be one of cifar10, cifar100, digits, folder"):
         datasets.load("mnist")
 
 
@@ -411,6 +416,56 @@ def test_download(honest, tmp_path, monkeypatch, rng):
             datasets.load("cifar10", there, download=True)
         assert os.listdir(there) == []
     assert asked == [f"https://www.cs.toronto.edu/~kriz/{layout.archive}"]
+
+
+@pytest.mark.parametrize("half", ["archive", "folder"])
+def test_half_of_a_download_is_fetched_again(half, tmp_path, monkeypatch, rng):
+    source = Source("cifar10", 0, rng)
+    layout = source.pack(tmp_path)
+    archive = tmp_path / layout.archive
+    whole = archive.read_bytes()
+    if half == "archive":
+        archive.write_bytes(whole[: len(whole) // 2])
+    else:
+        archive.unlink()
+        source.files.pop("data_batch_2.bin")
+        source.unpack(tmp_path)
+    monkeypatch.setattr(cifar, "LAYOUTS", {"cifar10": (layout,)})
+    with pytest.raises(ParameterError, match=r"delete .*, and have it fetched again \(--download"):
+        datasets.load("cifar10", tmp_path)
+    monkeypatch.setattr(datasets, "_download", lambda *_: archive.write_bytes(whole))
+    data = datasets.load("cifar10", tmp_path, download=True)
+    assert len(data.train) == 6
+    assert len(data.notes) == (half == "folder")
+
+
+def test_half_unpacked_beside_a_whole_archive(tmp_path, monkeypatch, rng):
+    source = Source("cifar10", 0, rng)
+    layout = source.pack(tmp_path)
+    source.files.pop("data_batch_2.bin")
+    source.unpack(tmp_path)
+    monkeypatch.setattr(cifar, "LAYOUTS", {"cifar10": (layout,)})
+    data = datasets.load("cifar10", tmp_path)
+    np.testing.assert_array_equal(data.test.images, source.expected["test_batch.bin"][0])
+    (note,) = data.notes
+    assert f"{layout.folder}: lacks data_batch_2.bin; {tmp_path / layout.archive}" in note
+
+
+@pytest.mark.parametrize(
+    ("way", "official", "told"),
+    [
+        ("pack", True, []),
+        ("pack", False, ["is not the official archive: its MD5 is "]),
+        ("unpack", True, ["are taken for the official ones"]),
+    ],
+)
+def test_what_is_not_known_to_be_official_is_noted(way, official, told, tmp_path, load, rng):
+    python = Source("cifar10", 1, rng)
+    layout = getattr(Source("cifar10", 0, rng), way)(tmp_path, official=official)
+    notes = load("cifar10", layout).notes
+    assert len(notes) == len(told)
+    assert all(text in note for text, note in zip(told, notes, strict=True))
+    assert load("cifar10", python.unpack(tmp_path)).notes == ()
 
 
 def test_digits():

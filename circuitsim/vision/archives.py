@@ -9,17 +9,26 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import math
 import tarfile
+import tokenize
+import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from circuitsim.files import open_regular
 from circuitsim.validation import shown
 
 _BLOCK = 2**20
 _SPARE = 2**20  # bytes of an archive that may be headers, and files of no interest
+_INFLATED = 1100  # times that DEFLATE shortens what is all the same, and a little more
+_HEADER = 2**16  # bytes that the header of an array takes at most
 
 
 class BadArchive(Exception):
@@ -56,7 +65,7 @@ def read_members(path: Path, largest: Mapping[str, int]) -> tuple[dict[str, byte
         summed = _Summed(file, most)
         try:
             with gzip.GzipFile(fileobj=io.BufferedReader(summed)) as unpacked:
-                contents = _members(io.BufferedReader(_Limited(unpacked, most)), largest)
+                contents = _members(io.BufferedReader(_Limited(unpacked, most)), largest, most)
         except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
             raise BadArchive(f"is damaged or no .tar.gz archive ({error})") from None
         while summed.read(_BLOCK):
@@ -64,7 +73,80 @@ def read_members(path: Path, largest: Mapping[str, int]) -> tuple[dict[str, byte
     return contents, summed.md5.hexdigest()
 
 
-def _members(stream: io.BufferedReader, largest: Mapping[str, int]) -> dict[str, bytes]:
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an ``.npz`` file.
+
+    Raises
+    ------
+    BadArchive
+        If it is damaged or none, or has two arrays of one name.
+    OSError, ValueError
+        As `open_regular`.
+    """
+    with _zip(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    if len(set(names)) < len(names):
+        raise BadArchive("has two arrays of one name")
+    return names
+
+
+def read_array(path: Path, name: str) -> NDArray[Any]:
+    """Read an array of an ``.npz`` file, compressed or not; no pickle is opened.
+
+    Raises
+    ------
+    BadArchive
+        If it is damaged, of Python objects, or unpacks to more than a file of its size can hold.
+    OSError, ValueError
+        As `open_regular`.
+    """
+    with _zip(path) as archive:
+        info = archive.getinfo(f"{name}.npy")
+        with archive.open(info) as member:
+            shape, by_columns, dtype = _header(member)
+            if dtype.hasobject:
+                raise BadArchive(f"{name} is of Python objects, which are not read")
+            size = math.prod(shape) * dtype.itemsize
+            if not 0 <= info.file_size - size <= _HEADER or (
+                size > info.compress_size * _INFLATED + _SPARE
+            ):
+                raise BadArchive(f"{name} does not hold the {size} bytes that it says")
+            content = bytearray(size)
+            filled = 0
+            while filled < size and (block := member.read(min(size - filled, 16 * _BLOCK))):
+                content[filled : filled + len(block)] = block
+                filled += len(block)
+            # To the end, where the sum of all bytes is compared.
+            if filled < size or member.read(1):
+                raise BadArchive(f"{name} does not hold the {size} bytes that it says")
+    array = np.frombuffer(content, dtype)
+    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(member)
+    raise BadArchive(f"has arrays of the unknown format {version}")
+
+
+@contextmanager
+def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    with open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        except (
+            zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError,
+            SyntaxError, tokenize.TokenError, ValueError, MemoryError, OverflowError,
+        ) as error:  # fmt: skip
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise BadArchive(f"it is damaged or no .npz archive: {reason}") from None
+
+
+def _members(stream: io.BufferedReader, largest: Mapping[str, int], most: int) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
@@ -75,6 +157,11 @@ def _members(stream: io.BufferedReader, largest: Mapping[str, int]) -> dict[str,
                 continue
             if not member.isreg() or member.issparse():
                 raise BadArchive(f"holds something that is no plain file, {shown(member.name)}")
+            if member.size > most:  # or what is not there would be skipped, block by block
+                raise BadArchive(
+                    f"holds {shown(member.name)} that claims {member.size} bytes, more than all "
+                    "of it should hold"
+                )
             if name.name not in largest:
                 continue
             if name.name in contents:

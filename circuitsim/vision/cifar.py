@@ -14,7 +14,7 @@ import hashlib
 import io
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -61,6 +61,8 @@ class Layout(ABC):
     files: Mapping[str, int]
     class_names: tuple[str, ...]
 
+    verified: ClassVar[bool] = False  # whether files that are unpacked have official checksums
+
     @property
     def url(self) -> str:
         """Official address of the archive."""
@@ -79,22 +81,25 @@ class Layout(ABC):
     def _check(self, contents: Mapping[str, bytes], md5: str | None) -> None:
         """Raise a ValueError if what was read must not be looked into (archive's MD5 or None)."""
 
-    def find(self, directory: Path) -> Path | None:
+    def places(self, directory: Path) -> Iterator[Path]:
         """Where a directory has it: unpacked, or as an archive."""
         for folder in (directory / self.folder, directory):
             if any((folder / name).is_file() for name in self.files):
-                return folder
+                yield folder
         archive = directory / self.archive
-        return archive if archive.is_file() else None
+        if archive.is_file():
+            yield archive
 
-    def read(self, place: Path) -> tuple[Images, Images, str]:
-        """Read what `find` has found.
+    def read(self, place: Path) -> tuple[Images, Images, str, str]:
+        """Read what is in one of the `places`.
 
         Returns
         -------
         train, test : Images
         source : str
             Where they are from, with the checksum of an archive.
+        note : str
+            What the user should know of it; empty if it is the official one.
 
         Raises
         ------
@@ -103,7 +108,7 @@ class Layout(ABC):
         OSError
             If it cannot be read.
         """
-        source, md5 = str(place), None
+        source, md5, note = str(place), None, ""
         try:
             if place.is_dir():
                 contents = {
@@ -114,6 +119,8 @@ class Layout(ABC):
             else:
                 contents, md5 = read_members(place, self.largest)
                 known = "official" if md5 == self.md5 else "not the official one"
+                if md5 != self.md5:
+                    note = f"{place} is not the official archive: its MD5 is {md5}, not {self.md5}"
                 source = f"{place} (MD5 {md5}, {known})"
             missing = [name for name in self.files if name not in contents]
             if missing:
@@ -125,7 +132,12 @@ class Layout(ABC):
             raise ParameterError("data", f"{where}{error}", str(place)) from None
         *train, test = parts
         images, labels = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
-        return Images(images, labels), test, source
+        if place.is_dir() and not self.verified:
+            note = (
+                f"the files in {place} are taken for the official ones: they have the right sizes, "
+                f"and no checksum of theirs is known (that of {self.archive} is)"
+            )
+        return Images(images, labels), test, source, note
 
     def _images(self, name: str, content: bytes) -> Images:
         images, labels = self._parse(name, content)
@@ -207,6 +219,8 @@ class Pickled(Layout):
 
     sums: Mapping[str, str]
     label_key: bytes
+
+    verified: ClassVar[bool] = True
 
     _MOST: ClassVar[int] = _PIXELS + 128  # bytes of an image with its labels and its file's name
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from circuitsim import measures
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
-from circuitsim.vision.datasets import Dataset
+from circuitsim.vision.datasets import NAMES, Dataset
 from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture
 from circuitsim.vision.runs import Run
@@ -187,7 +187,7 @@ class Comparison:
         integer("rate_epochs", self.rate_epochs, minimum=1)
         in_range("validation", dimensionless("validation", self.validation), self.validation,
                  above=0, below=1)  # fmt: skip
-        one_of("dataset", self.dataset, ("digits", "cifar10", "cifar100"))
+        one_of("dataset", self.dataset, NAMES)
         # What cannot be trained is said before anything starts.
         architecture = Architecture((32, 32, 3), 10, self.network, width=self.width)
         object.__setattr__(self, "width", architecture.width)

@@ -11,6 +11,7 @@ from circuitsim.vision.augmentation import prepared
 from circuitsim.vision.datasets import ImageSet
 from circuitsim.vision.layers import Array, cross_entropy
 from circuitsim.vision.networks import Network
+from circuitsim.vision.stored import announce
 
 SCORES = ("loss", "top1", "top5")
 _AT_A_TIME = 256  # images; fixed, because rounding may depend on it
@@ -23,10 +24,9 @@ def logits(
 
     ``mean`` and ``deviation`` are those of the channels, for `prepared`.
     """
-    parts = [
-        network.forward(prepared(images[first : first + _AT_A_TIME], mean, deviation))
-        for first in range(0, len(images), _AT_A_TIME)
-    ]
+    groups = [slice(n, n + _AT_A_TIME) for n in range(0, len(images), _AT_A_TIME)]
+    announce(images, groups)
+    parts = [network.forward(prepared(images[group], mean, deviation)) for group in groups]
     return np.concatenate(parts)
 
 

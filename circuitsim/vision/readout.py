@@ -174,7 +174,7 @@ def readout(
         )
     if not 1 <= integer("pooling", pooling, minimum=1) <= grid.side:
         raise ParameterError("pooling", f"must be from 1 to {grid.side} positions", pooling)
-    statistics = channel_statistics(dataset.train.images)
+    statistics = channel_statistics(dataset.train.sample())
     mean, deviation = (statistic.astype(np.float32) for statistic in statistics)
     total = len(dataset.train) * 2 + len(dataset.test)
     done = 0

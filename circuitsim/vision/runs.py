@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,10 +86,10 @@ class Run:
         """
         shape: Any = data.train.images.shape[1:]
         train, _ = split(data.train, training.validation, training.seed)
-        mean, deviation = channel_statistics(train.images)
+        mean, deviation = channel_statistics(train.sample())
         return cls(
             data.name,
-            _digest(data),
+            data.digest(),
             tuple(data.class_names),
             tuple(map(float, mean)),
             tuple(map(float, deviation)),
@@ -161,7 +160,7 @@ class Run:
         ParameterError
             If the data set is another one.
         """
-        if _digest(data) != self.digest:
+        if data.digest() != self.digest:
             raise ParameterError(
                 "dataset", "its images are not those that the run began with", data.name
             )
@@ -197,15 +196,6 @@ class Run:
             raise checkpoints.damaged(directory / checkpoints.DESCRIPTION, reason) from None
         checkpoints.read_arrays(directory, network_arrays(network), others=["optimiser."])
         return network
-
-
-def _digest(data: Dataset) -> str:
-    digest = hashlib.sha256()
-    for images in (data.train, data.test):
-        digest.update(repr(images.images.shape).encode())
-        digest.update(np.ascontiguousarray(images.images))
-        digest.update(np.ascontiguousarray(images.labels, "<i8"))
-    return digest.hexdigest()
 
 
 def _bare(value: Any) -> Any:

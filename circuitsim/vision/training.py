@@ -217,10 +217,7 @@ def split(data: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet |
         )
     if not share:
         return data, None
-    train, validation = (
-        ImageSet(data.images[chosen], data.labels[chosen]) for chosen in (~held_out, held_out)
-    )
-    return train, validation
+    return data.subset(~held_out), data.subset(held_out)
 
 
 def check_images(training: Training, data: ImageSet) -> None:
@@ -331,6 +328,8 @@ class Trainer:
             order = _rng(self.training.seed, _ORDER, progress.epoch).permutation(
                 len(self._data["train"].labels)
             )
+            batches = range(progress.batch, self.per_epoch)
+            self._data["train"].announce(self._chosen(order, batch) for batch in batches)
             while progress.batch < self.per_epoch:
                 self._batch(order)
                 now = time.monotonic()
@@ -367,8 +366,7 @@ class Trainer:
 
     def _batch(self, order: NDArray[np.int64]) -> None:
         training, progress, data = self.training, self.progress, self._data["train"]
-        chosen = order[progress.batch * self.different : (progress.batch + 1) * self.different]
-        chosen = np.repeat(chosen, training.repetitions)
+        chosen = np.repeat(self._chosen(order, progress.batch), training.repetitions)
         rng = _rng(training.seed, _AUGMENTATION, progress.epoch, progress.batch)
         labels = data.labels[chosen]
         logits = self.network.forward(self._crops(chosen, rng), training=True)
@@ -384,6 +382,10 @@ class Trainer:
         progress.batches += 1
         if training.share_every and progress.batches % training.share_every == 0:
             self._sleep(progress.batches // training.share_every)
+
+    def _chosen(self, order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+        """Return the images of a batch, each once."""
+        return order[batch * self.different : (batch + 1) * self.different]
 
     def _crops(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Array:
         training, images = self.training, self._data["train"].images[chosen]
