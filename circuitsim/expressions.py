@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.public import own
+
+__dir__ = own(__name__, "FUNCTIONS")
+
 # All take one number, clip three, of which two may be inf. Brian2 has them by the same names.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,

@@ -13,7 +13,10 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, integer
+
+__dir__ = own(__name__)
 
 _BLOCK = 512  # presentations drawn from one generator; part of what a seed means
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError
+
+__dir__ = own(__name__, "SAME_SNR_W")
 
 SAME_SNR_W = 1e9  # from here on weights of single precision are the same for all purposes
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from brian2 import ms
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +22,12 @@ from circuitsim import measures, theory
 from circuitsim.engines.simulation import log_spaced, simulate
 from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
 from circuitsim.plots.style import COLOURS, paper
+from circuitsim.public import own
 from circuitsim.rules import RULES
 from circuitsim.validation import ParameterError
+from circuitsim.values import ms
+
+__dir__ = own(__name__)
 
 _DPI = 110
 _NEURONS = 100
@@ -271,7 +274,7 @@ def learning(
     )  # fmt: skip
     ends = {
         "theoretical minimum (Eq. 5)": theory.fixed_point(w_init, gamma, "mean_subtracted"),
-        "the rule's own end point": theory.end_point(w_init, gamma, rule, alpha),
+        "the rule's own end point": theory.fixed_point(w_init, gamma, rule, alpha, limit=True),
     }
 
     with paper():
@@ -334,7 +337,7 @@ def inhibition(gamma: float = 0.01, presentation: float = 150.0, tau: float = 30
                 ends = [
                     theory.fixed_point(w_init, gamma, rule, alpha)
                     if label
-                    else theory.averaged_fixed_point(
+                    else theory.fixed_point(
                         w_init, gamma, rule, alpha, tau=tau * ms, presentation=presentation * ms
                     )
                     for alpha in alphas

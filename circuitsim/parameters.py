@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, TypeVar
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from brian2 import ms
-from brian2.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim import rules
+from circuitsim import equations, rules
+from circuitsim.public import own
 from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
 from circuitsim.theory import stability_bound
+from circuitsim.typesetting import Section, shown, statement
 from circuitsim.validation import (
     ParameterError,
     dimensionless,
@@ -20,6 +21,12 @@ from circuitsim.validation import (
     integer,
     milliseconds,
 )
+from circuitsim.values import TimeField, Values, frozen_time, in_ms, is_time, ms
+
+if TYPE_CHECKING:
+    from brian2.units import Quantity
+
+__dir__ = own(__name__, "DT", "PRESENTATION", "PUBLISHED_RATES")
 
 # The published protocol of Figure 4 (the authors' code), beside the defaults below.
 PRESENTATION = 150 * ms
@@ -29,32 +36,9 @@ PUBLISHED_RATES: dict[bool, LearningRate] = {
     False: InverseSqrtRate(3e-4, timescale=2 * ms, onset=50 * ms),
 }
 
-_P = TypeVar("_P", bound="_Parameters")
 
-
-class _Parameters:
-    """Value semantics that also hold for fields that are arrays."""
-
-    def replace(self: _P, **changes: Any) -> _P:
-        """Return a copy with some parameters changed, validated anew."""
-        return replace(self, **changes)  # type: ignore[type-var]
-
-    def _values(self) -> tuple[Any, ...]:
-        values = [getattr(self, f.name) for f in fields(self)]  # type: ignore[arg-type]
-        return tuple(
-            (np.shape(v), np.asarray(v).tobytes()) if np.ndim(v) or isinstance(v, Quantity) else v
-            for v in values
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._values() == other._values()
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._values()))
-
-
-@dataclass(frozen=True, eq=False)
-class Circuit(_Parameters):
+@dataclass(frozen=True, eq=False, repr=False)
+class Circuit(Values):
     """A pool of excitatory rate neurons with one inhibitory interneuron (Eqs. 7-8).
 
     Parameters
@@ -83,20 +67,19 @@ class Circuit(_Parameters):
     """
 
     n_neurons: int = 100
-    tau: Quantity = field(default_factory=lambda: 30 * ms)
+    tau: Quantity = TimeField(30 * ms)  # noqa: RUF009
     alpha: ArrayLike = 10.0
     b: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "n_neurons", integer("Circuit.n_neurons", self.n_neurons, minimum=2))
-        tau = milliseconds("Circuit.tau", self.tau, array=True)
-        in_range("Circuit.tau", tau, self.tau, above=0, unit="ms")
+        given = self._given()["tau"]
+        tau = milliseconds("Circuit.tau", given, array=True)
+        in_range("Circuit.tau", tau, given, above=0, unit="ms")
         set_(self, "_tau_ms", tau)
-        if np.ndim(self.tau):
-            kept = Quantity(np.array(self.tau), dim=ms.dim)
-            kept.setflags(write=False)
-            set_(self, "tau", kept)
+        if np.ndim(tau):
+            set_(self, "tau", frozen_time(given))
         alpha = dimensionless("Circuit.alpha", self.alpha, array=True)
         in_range("Circuit.alpha", alpha, self.alpha, minimum=0)
         set_(self, "alpha", alpha)
@@ -128,10 +111,18 @@ class Circuit(_Parameters):
                 alpha_0,
             )
 
-    def _repr_html_(self) -> str:
-        from circuitsim.description import describe
+    def section(self) -> Section:
+        """Equations and parameters, to be shown."""
+        values = {"tau": self.tau_ms, "alpha": self.alpha, "b": self.b}
+        return Section(
+            f"Circuit (Eqs. 7-8): {self.n_neurons} excitatory neurons and one interneuron",
+            [statement(equations.EXCITATORY), statement(equations.INTERNEURON)],
+            "z = w.x, and r_mean is the mean of r over the neurons",
+            {"n_neurons": str(self.n_neurons)} | {n: shown(n, v) for n, v in values.items()},
+        )
 
-        return describe(self)._repr_html_()
+    def _repr_html_(self) -> str:
+        return self.section().html()
 
 
 class StepConstants(NamedTuple):
@@ -141,8 +132,8 @@ class StepConstants(NamedTuple):
     rate_factor: float
 
 
-@dataclass(frozen=True, eq=False)
-class Plasticity(_Parameters):
+@dataclass(frozen=True, eq=False, repr=False)
+class Plasticity(Values):
     """A plasticity rule with its learning rate: how the feedforward weights change.
 
     The update of w_i is -(signal_i x + gamma (w_i - w_i^init)), see `circuitsim.rules`, low-pass
@@ -258,10 +249,33 @@ class Plasticity(_Parameters):
                 gamma,
             )
 
-    def _repr_html_(self) -> str:
-        from circuitsim.description import plasticity_html
+    def section(self) -> Section:
+        """Equations and parameters, to be shown."""
+        rule, learning_rate = self.definition, self.learning_rate
+        update = equations.LEARN.strip().replace("signal_post", f"({rule.signal})")
+        statements = [re.sub(r"_(pre|post)\b", "", line) for line in update.splitlines()]
+        statements.append(f"rate = {learning_rate.expression}")
+        if rule.per_presentation:
+            how = (
+                "once a presentation; z = w.x, z_mean is its mean over the pool, and presented "
+                "counts presentations"
+            )
+        else:
+            how = "at every step, with the new rates; elapsed is the time since the start"
+        if rule.average is not None:
+            how += f"; averaged over inputs it acts like that of {rule.average}"
+        values = {"gamma": self.gamma, "momentum": self.momentum}
+        for name, value in learning_rate.constants.items():
+            values[name] = float(in_ms(value) if is_time(value) else value)
+        return Section(
+            f"Plasticity: {rule.name}" + (f", {rule.summary}" if rule.summary else ""),
+            statements,
+            f"the update is made {how}",
+            {name: shown(name, value) for name, value in values.items()},
+        )
 
-        return plasticity_html(self)
+    def _repr_html_(self) -> str:
+        return self.section().html()
 
 
 def common_length(owner: str, **values: Any) -> int | None:

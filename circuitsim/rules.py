@@ -20,7 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import plugins
 from circuitsim.expressions import Expression, read
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, one_of
+
+__dir__ = own(__name__, "CIRCUIT_VARIABLES", "ENTRY_POINTS", "POOL_VARIABLES", "RULES")
 
 CIRCUIT_VARIABLES = ("r", "r_inh", "b")
 POOL_VARIABLES = ("z", "z_mean")

@@ -8,18 +8,23 @@ one update a presentation.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from brian2 import ms
-from brian2.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.public import own
 from circuitsim.validation import dimensionless, in_range, milliseconds
+from circuitsim.values import TimeField, Values, in_ms, ms
+
+if TYPE_CHECKING:
+    from brian2.units import Quantity
+
+__dir__ = own(__name__)
 
 
-class LearningRate:
+class LearningRate(Values):
     """A learning rate that depends on time or on the number of presentations.
 
     Attributes
@@ -37,12 +42,17 @@ class LearningRate:
 
     @property
     def constants(self) -> dict[str, Any]:
-        """Values of the names in `expression`."""
+        """Values of the names in `expression`: numbers, and times as they were given."""
         raise NotImplementedError
 
     def at(self, when: ArrayLike) -> NDArray[np.float64]:
         """Rate at times in ms since the start, or at presentation numbers 0, 1, ..."""
         raise NotImplementedError
+
+    @property
+    def onset_ms(self) -> float:
+        """Time in ms after which learning starts."""
+        return 0.0
 
     def first_step(self, dt: float) -> int:
         """Number of the first step (of ``dt`` ms) that learns."""
@@ -53,7 +63,7 @@ class LearningRate:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class InverseSqrtRate(LearningRate):
     """``peak / sqrt(1 + t/timescale)``, and 0 while ``t <= onset`` (protocol B of the paper).
 
@@ -80,8 +90,8 @@ class InverseSqrtRate(LearningRate):
     """
 
     peak: float
-    timescale: Quantity
-    onset: Quantity = field(default_factory=lambda: 0 * ms)
+    timescale: Quantity = TimeField()  # noqa: RUF009
+    onset: Quantity = TimeField(0 * ms)  # noqa: RUF009
 
     counts: ClassVar[frozenset[str]] = frozenset({"time"})
     expression: ClassVar[str] = "peak/sqrt(1 + elapsed/timescale)*int(elapsed > onset)"
@@ -89,34 +99,35 @@ class InverseSqrtRate(LearningRate):
     def __post_init__(self) -> None:
         peak = dimensionless("InverseSqrtRate.peak", self.peak)
         in_range("InverseSqrtRate.peak", peak, self.peak, minimum=0)
-        timescale = milliseconds("InverseSqrtRate.timescale", self.timescale)
-        in_range("InverseSqrtRate.timescale", timescale, self.timescale, above=0, unit="ms")
-        onset = milliseconds("InverseSqrtRate.onset", self.onset)
-        in_range("InverseSqrtRate.onset", onset, self.onset, minimum=0, unit="ms")
+        given = self._given()
+        timescale = milliseconds("InverseSqrtRate.timescale", given["timescale"])
+        in_range("InverseSqrtRate.timescale", timescale, given["timescale"], above=0, unit="ms")
+        onset = milliseconds("InverseSqrtRate.onset", given["onset"])
+        in_range("InverseSqrtRate.onset", onset, given["onset"], minimum=0, unit="ms")
         object.__setattr__(self, "peak", peak)
-
-    def __hash__(self) -> int:
-        # Quantities have none.
-        return hash((self.peak, float(self.timescale / ms), float(self.onset / ms)))
 
     @property
     def constants(self) -> dict[str, Any]:
-        return {"peak": self.peak, "timescale": self.timescale, "onset": self.onset}
+        return self._given()
+
+    @property
+    def onset_ms(self) -> float:
+        return float(in_ms(self._given()["onset"]))
 
     def at(self, when: ArrayLike) -> NDArray[np.float64]:
         when = np.asarray(when, dtype=float)
-        rate = self.peak / np.sqrt(1 + when / float(self.timescale / ms))
-        return np.where(when > float(self.onset / ms), rate, 0.0)
+        rate = self.peak / np.sqrt(1 + when / float(in_ms(self._given()["timescale"])))
+        return np.where(when > self.onset_ms, rate, 0.0)
 
     def starting_at(self, rate: float) -> InverseSqrtRate:
-        return replace(self, peak=rate)
+        return self.replace(peak=rate)
 
     def first_step(self, dt: float) -> int:
         # Multiples of dt are not exact: without the margin a step at the onset could be late.
-        return math.floor(float(self.onset / ms) / dt + 1e-6) + 1
+        return math.floor(self.onset_ms / dt + 1e-6) + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class HyperbolicRate(LearningRate):
     """``scale / (offset + i)`` in presentation i = 0, 1, ... (protocol A of the paper).
 
@@ -160,10 +171,10 @@ class HyperbolicRate(LearningRate):
         return self.scale / (self.offset + np.asarray(when, dtype=float))
 
     def starting_at(self, rate: float) -> HyperbolicRate:
-        return replace(self, scale=rate * self.offset)
+        return self.replace(scale=rate * self.offset)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConstantRate(LearningRate):
     """The same rate always, for rules of either kind.
 
@@ -196,4 +207,4 @@ class ConstantRate(LearningRate):
         return np.full(np.shape(when), self.value)
 
     def starting_at(self, rate: float) -> ConstantRate:
-        return replace(self, value=rate)
+        return self.replace(value=rate)

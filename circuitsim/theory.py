@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from brian2 import ms
-from brian2.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import expm
 
 from circuitsim import rules
 from circuitsim.inputs import check_covariance, spectrum
+from circuitsim.public import own
 from circuitsim.validation import (
     ParameterError,
     dimensionless,
@@ -19,6 +18,12 @@ from circuitsim.validation import (
     milliseconds,
     whole_steps,
 )
+from circuitsim.values import ms
+
+if TYPE_CHECKING:
+    from brian2.units import Quantity
+
+__dir__ = own(__name__)
 
 
 class Rates(NamedTuple):
@@ -58,19 +63,19 @@ def fixed_point(
     rule: str = "circuit",
     alpha: float = 10.0,
     covariance: ArrayLike | None = None,
+    tau: Quantity = 30 * ms,
+    presentation: Quantity | None = None,
+    dt: Quantity | None = None,
+    limit: bool = False,
 ) -> NDArray[np.float64]:
     """Weights at which a rule comes to rest, averaged over inputs (Eq. 5 and its relatives).
 
-    Deviations from the pool's mean end as (C + gamma I)^-1 gamma times their initial values for
-    every rule of this package (and with its factor of r, `Rule.linear`, before C for another).
-    The mean ends as (g C + gamma I)^-1 gamma times its initial value with g the rule's gain for the
-    mean (`Rule.gain_of_mean`): 0 for ``mean_subtracted`` (Eq. 5) and ``inhibition_gated``, which
-    keep the mean, and 1/(1 + alpha) for ``circuit``, which does not. Directions without input (or a
-    pull) keep their initial weights. Those in which a rule lets weights diverge are NaN.
-
-    The rates are taken to be settled at all times. For ``inhibition_gated`` this is a limit: the
-    interneuron's transient at the start of each presentation makes the mean decay slowly. See
-    `averaged_fixed_point` for presentations of finite length.
+    Deviations from the pool's mean end as (g_d C + gamma I)^-1 gamma times their initial values,
+    the mean as (g_m C + gamma I)^-1 gamma times its own, with the gains g that `gains` returns.
+    For settled rates g_d is 1 for every rule of this package (and its factor of r, `Rule.linear`,
+    for another); g_m is 0 for ``mean_subtracted`` (Eq. 5) and ``inhibition_gated``, which keep the
+    mean, and 1/(1 + alpha) for ``circuit``, which does not. Directions without input (or a pull)
+    keep their initial weights. Those in which a rule lets weights diverge are NaN.
 
     Parameters
     ----------
@@ -78,12 +83,17 @@ def fixed_point(
         Initial weights.
     gamma : float
         Strength of the pull towards them; >= 0.
-    rule : str
-        Name of a linear rule.
-    alpha : float
-        Strength of inhibition; >= 0. Rules without a circuit ignore it.
+    rule, alpha, tau, presentation, dt
+        As in `gains`. Without ``presentation`` the rates are taken to be settled at all times. With
+        it the transients of each presentation are included, in the limit of small learning rates
+        and for independent inputs with zero mean: for ``inhibition_gated`` they make the mean decay
+        slowly.
     covariance : array_like, shape (input, input), optional
         Mean over inputs of x x^T; the identity by default.
+    limit : bool
+        For gamma = 0 alone: whether to return the weights whose SNR a rule tends to. Without a
+        pull the circuit lets mean and deviations vanish alike, and only their ratio has a limit;
+        then weights with that ratio are returned.
 
     Returns
     -------
@@ -93,18 +103,20 @@ def fixed_point(
     ------
     ParameterError
         If a value is out of its range, or the rule has no closed form.
+    DimensionMismatchError
+        If a time is given without its unit.
 
     Examples
     --------
     >>> fixed_point([[0.0], [2.0]], gamma=1.0, rule="mean_subtracted").tolist()
     [[0.5], [1.5]]
     """
-    inhibition = dimensionless("alpha", alpha)
-    in_range("alpha", inhibition, alpha, minimum=0)
-    definition = rules.get(rule)
-    gain_of_mean = float(definition.gain_of_mean(inhibition))
-    assert definition.averaged is not None  # gain_of_mean has refused other rules
-    return _at_rest(w_init, gamma, Gains(definition.averaged.rate, gain_of_mean), covariance)
+    of_rule = gains(rule, alpha, tau, presentation, dt)
+    pull = dimensionless("gamma", gamma)
+    if limit and pull == 0 and of_rule.mean > 0:
+        # Far below any pull of interest, and far above where squares of weights underflow.
+        pull = 1e-30
+    return _at_rest(w_init, pull, of_rule, covariance)
 
 
 class Gains(NamedTuple):
@@ -114,14 +126,16 @@ class Gains(NamedTuple):
     mean: float
 
 
-def averaged_gains(
+def gains(
     rule: str = "circuit",
     alpha: float = 10.0,
     tau: Quantity = 30 * ms,
-    presentation: Quantity = 150 * ms,
+    presentation: Quantity | None = None,
     dt: Quantity | None = None,
 ) -> Gains:
-    """Gains of a rule's signal, averaged over a presentation with its transients.
+    """Gains of a rule's signal: of settled rates, or averaged over presentations.
+
+    Settled, it is as `Rule.gain_of_mean` says. Averaged, it includes the transients.
 
     At the start of a presentation the rates u = r - b and r_inh are what the inputs before have
     made them. Let X be u for a deviation from the mean, or (u, r_inh) for the mean: it obeys
@@ -154,10 +168,10 @@ def averaged_gains(
         Strength of inhibition; >= 0.
     tau : Quantity, time
         Time constant of the rates; > 0.
-    presentation : Quantity, time
-        How long each input is shown; > 0.
+    presentation : Quantity, time, optional
+        How long each input is shown; > 0. For ever by default, so that rates are settled.
     dt : Quantity, time, optional
-        Step of forward Euler; continuous time by default.
+        Step of forward Euler; continuous time by default. Of no effect on settled rates.
 
     Returns
     -------
@@ -172,8 +186,8 @@ def averaged_gains(
 
     Examples
     --------
-    >>> gains = averaged_gains("inhibition_gated")
-    >>> round(gains.deviation, 3), round(gains.mean, 4)
+    >>> averaged = gains("inhibition_gated", presentation=150 * ms)
+    >>> round(averaged.deviation, 3), round(averaged.mean, 4)
     (0.801, 0.0183)
     """
     inhibition = dimensionless("alpha", alpha)
@@ -182,7 +196,7 @@ def averaged_gains(
     settled = float(definition.gain_of_mean(inhibition))
     signal = definition.averaged
     assert signal is not None  # gain_of_mean has refused other rules
-    if definition.per_presentation:
+    if definition.per_presentation or presentation is None:
         return Gains(signal.rate, settled)
 
     tau_ms, duration = milliseconds("tau", tau), milliseconds("presentation", presentation)
@@ -215,57 +229,14 @@ def averaged_gains(
     )
 
 
-def averaged_fixed_point(
-    w_init: ArrayLike,
-    gamma: float,
-    rule: str = "circuit",
-    alpha: float = 10.0,
-    covariance: ArrayLike | None = None,
-    tau: Quantity = 30 * ms,
-    presentation: Quantity = 150 * ms,
-    dt: Quantity | None = None,
-) -> NDArray[np.float64]:
-    """Weights at which a rule comes to rest, the transients of each presentation included.
-
-    As `fixed_point`, with the gains that `averaged_gains` derives in place of those of settled
-    rates: deviations end as (g_d C + gamma I)^-1 gamma times their initial values, the mean as
-    (g_m C + gamma I)^-1 gamma times its own. This is the limit of small learning rates, for
-    independent inputs with zero mean.
-
-    Parameters
-    ----------
-    w_init, gamma, covariance
-        As in `fixed_point`.
-    rule, alpha, tau, presentation, dt
-        As in `averaged_gains`.
-
-    Returns
-    -------
-    ndarray, shape (..., neuron, input)
-
-    Raises
-    ------
-    ParameterError, DimensionMismatchError
-        As in `fixed_point` and `averaged_gains`.
-
-    Examples
-    --------
-    >>> averaged_fixed_point([[0.0], [2.0]], 1.0, "mean_subtracted").tolist()
-    [[0.5], [1.5]]
-    """
-    gains = averaged_gains(rule, alpha, tau, presentation, dt)
-    return _at_rest(w_init, gamma, gains, covariance)
-
-
 def _at_rest(
-    w_init: ArrayLike, gamma: float, gains: Gains, covariance: ArrayLike | None
+    w_init: ArrayLike, pull: float, of_rule: Gains, covariance: ArrayLike | None
 ) -> NDArray[np.float64]:
     """Weights at which gain * C w and gamma (w - w_init) balance, for deviations and mean."""
     weights = np.asarray(w_init, dtype=float)
     if weights.ndim < 2 or 0 in weights.shape[-2:]:
         raise ParameterError("w_init", "must have the shape (..., neuron, input)", weights.shape)
-    pull = dimensionless("gamma", gamma)
-    in_range("gamma", pull, gamma, minimum=0)
+    in_range("gamma", pull, pull, minimum=0)
     n_inputs = weights.shape[-1]
     if covariance is None:
         values, vectors = np.ones(n_inputs), np.eye(n_inputs)
@@ -273,8 +244,8 @@ def _at_rest(
         values, vectors = spectrum(check_covariance(covariance, n_inputs))
 
     mean = weights.mean(axis=-2, keepdims=True)
-    kept_of_deviations = _kept(gains.deviation * values, pull)
-    kept_of_mean = _kept(gains.mean * values, pull)
+    kept_of_deviations = _kept(of_rule.deviation * values, pull)
+    kept_of_mean = _kept(of_rule.mean * values, pull)
     deviations = ((weights - mean) @ vectors) * kept_of_deviations @ vectors.T
     return deviations + (mean @ vectors) * kept_of_mean @ vectors.T
 
@@ -302,57 +273,6 @@ def minimum_inverse_snr_w(gamma: ArrayLike) -> NDArray[np.float64]:
     gamma = np.asarray(gamma, dtype=float)
     in_range("gamma", gamma, gamma, minimum=0)
     return np.square(gamma / (1 + gamma))
-
-
-def end_point(
-    w_init: ArrayLike,
-    gamma: float,
-    rule: str = "circuit",
-    alpha: float = 10.0,
-    covariance: ArrayLike | None = None,
-) -> NDArray[np.float64]:
-    """Weights whose SNR a rule tends to: `fixed_point`, or its limit for gamma = 0.
-
-    Without a pull the circuit lets mean and deviations vanish alike, and only their ratio has a
-    limit; then weights with that ratio are returned.
-
-    Parameters and errors as in `fixed_point`.
-
-    Returns
-    -------
-    ndarray, shape (..., neuron, input)
-    """
-    pull = _pull_of_limit(gamma, float(rules.get(rule).gain_of_mean(alpha)))
-    return fixed_point(w_init, pull, rule, alpha, covariance)
-
-
-def averaged_end_point(
-    w_init: ArrayLike,
-    gamma: float,
-    rule: str = "circuit",
-    alpha: float = 10.0,
-    covariance: ArrayLike | None = None,
-    tau: Quantity = 30 * ms,
-    presentation: Quantity = 150 * ms,
-    dt: Quantity | None = None,
-) -> NDArray[np.float64]:
-    """Weights whose SNR a rule tends to, the transients of each presentation included.
-
-    `averaged_fixed_point`, whose parameters and errors it has, or its limit for gamma = 0 as in
-    `end_point`.
-
-    Returns
-    -------
-    ndarray, shape (..., neuron, input)
-    """
-    gains = averaged_gains(rule, alpha, tau, presentation, dt)
-    return _at_rest(w_init, _pull_of_limit(gamma, gains.mean), gains, covariance)
-
-
-def _pull_of_limit(gamma: float, gain_of_mean: float) -> float:
-    """Pull with which weights end at their limit for gamma = 0, where the mean vanishes too."""
-    # Far below any pull of interest, and far above where squares of weights underflow.
-    return 1e-30 if gamma == 0 and gain_of_mean > 0 else gamma
 
 
 def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:

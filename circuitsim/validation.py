@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from typing import Any
 
 import numpy as np
-from brian2.units import Quantity, second
-from brian2.units.fundamentalunits import (
-    DIMENSIONLESS,
-    DimensionMismatchError,
-    get_dimensions,
-)
 
-MILLISECONDS_PER_SECOND = 1e3
+from circuitsim.values import Milliseconds, in_ms
+
 MAX_STEPS = 10_000_000  # in a presentation: more would never end
 
 
@@ -47,7 +43,7 @@ class ParameterError(ValueError):
 
 def shown(value: object) -> str:
     """Show a value in a message: as the user would write it, and never at length."""
-    if isinstance(value, np.ndarray) and not isinstance(value, Quantity) and value.ndim == 0:
+    if isinstance(value, np.ndarray) and not hasattr(value, "dim") and value.ndim == 0:
         value = value.item()
     text = f"{value:g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -63,12 +59,7 @@ def dimensionless(parameter: str, value: Any, *, array: bool = False) -> Any:
     DimensionMismatchError
         If it has a unit.
     """
-    dimensions = _dimensions(value)
-    if dimensions is not DIMENSIONLESS:
-        raise DimensionMismatchError(
-            f"{parameter}: a plain number is required, without a unit (got {shown(value)})",
-            dimensions,
-        )
+    _refuse_unit(parameter, value, "a plain number is required, without a unit")
     return _finite(parameter, value, value, array)
 
 
@@ -82,23 +73,44 @@ def milliseconds(parameter: str, value: Any, *, array: bool = False) -> Any:
     ParameterError
         If it is not finite.
     """
+    if isinstance(value, Milliseconds):
+        return _finite(parameter, in_ms(value), value, array)
     dimensions = _dimensions(value)
+    # Only here is a number without its unit an error, of Brian2's own kind.
+    from brian2.units import second
+    from brian2.units.fundamentalunits import DimensionMismatchError
+
     if dimensions is not second.dim:
-        what = "it has no unit" if dimensions is DIMENSIONLESS else "it is no time"
+        what = "it has no unit" if dimensions is None else "it is no time"
         raise DimensionMismatchError(
             f"{parameter}: a time is required, e.g. 30*ms with `from brian2 import ms` "
             f"(got {shown(value)}: {what})",
-            dimensions,
+            *([] if dimensions is None else [dimensions]),
         )
-    # Dividing by ms rather than multiplying by 1000 gives the number that the user wrote.
-    return _finite(parameter, np.asarray(value) / (1 / MILLISECONDS_PER_SECOND), value, array)
+    return _finite(parameter, in_ms(value), value, array)
+
+
+def _refuse_unit(parameter: str, value: Any, rule: str) -> None:
+    """Raise a `DimensionMismatchError` if a value has a unit."""
+    dimensions = _dimensions(value)
+    if dimensions is not None:
+        from brian2.units.fundamentalunits import DimensionMismatchError
+
+        raise DimensionMismatchError(f"{parameter}: {rule} (got {shown(value)})", dimensions)
 
 
 def _dimensions(value: Any) -> Any:
+    """Return the dimensions of a quantity, None of everything that has none."""
+    if isinstance(value, Milliseconds):
+        value = value.quantity()
+    units = sys.modules.get("brian2.units.fundamentalunits")
+    if units is None or not hasattr(units, "get_dimensions"):  # nobody can have made a quantity yet
+        return None
     try:
-        return get_dimensions(value)
+        dimensions = units.get_dimensions(value)
     except (TypeError, ValueError):  # no number at all: the checks that follow say so
-        return DIMENSIONLESS
+        return None
+    return None if dimensions is units.DIMENSIONLESS else dimensions
 
 
 def _finite(parameter: str, bare: Any, given: Any, array: bool) -> Any:
@@ -180,6 +192,6 @@ def whole_steps(presentation: float, dt: float) -> int:
         raise ParameterError(
             "presentation",
             f"must be a whole number of steps of dt = {dt:g} ms",
-            presentation / MILLISECONDS_PER_SECOND * second,
+            Milliseconds(presentation),
         )
     return round(steps)

@@ -9,12 +9,7 @@ import pytest
 from brian2 import DimensionMismatchError, ms
 
 import circuitsim as cs
-from circuitsim.theory import (
-    averaged_end_point,
-    averaged_fixed_point,
-    averaged_gains,
-    fixed_point,
-)
+from circuitsim.theory import fixed_point, gains
 
 CIRCUIT_RULES = ("circuit", "inhibition_gated")
 
@@ -42,9 +37,9 @@ def test_gains_are_the_average_drift(
         change += held_back * (1 if dt is None else 1 - dt * (1 - momentum))
     drift = change.mean(axis=0) / (rate_per_ms * presentation * len(inputs))
 
-    gains = averaged_gains(rule, alpha, 30 * ms, **times)
+    expected_gains = gains(rule, alpha, 30 * ms, **times)
     mean = w_init.mean()
-    expected = -gains.mean * mean - gains.deviation * (w_init - mean)
+    expected = -expected_gains.mean * mean - expected_gains.deviation * (w_init - mean)
     np.testing.assert_allclose(drift, expected, rtol=0, atol=3e-6)
 
 
@@ -72,9 +67,7 @@ def test_long_runs_end_there(momentum: float, rule: str) -> None:
     )
     end = run.weights.to_numpy()
     mean, error = end.mean(axis=0), end.std(axis=0) / np.sqrt(n_runs)
-    theory = averaged_fixed_point(
-        w_init, gamma, rule, alpha, covariance, 30 * ms, duration * ms, 1 * ms
-    )
+    theory = fixed_point(w_init, gamma, rule, alpha, covariance, 30 * ms, duration * ms, 1 * ms)
     settled = fixed_point(w_init, gamma, rule, alpha, covariance)
     assert np.all(np.abs(mean - theory) < 4 * error + step * np.abs(w_init))
     assert np.abs(mean - theory).max() < 0.1 * np.abs(settled - theory).max()
@@ -83,30 +76,33 @@ def test_long_runs_end_there(momentum: float, rule: str) -> None:
 @pytest.mark.parametrize("rule", ["circuit", "inhibition_gated", "mean_subtracted"])
 def test_long_presentations_have_no_transients(rule: str) -> None:
     w_init = np.random.default_rng(2).standard_normal((5, 3))
-    long = averaged_fixed_point(w_init, 0.1, rule, presentation=1e9 * ms)
+    long = fixed_point(w_init, 0.1, rule, presentation=1e9 * ms)
     np.testing.assert_allclose(long, fixed_point(w_init, 0.1, rule), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("rule", ["circuit", "inhibition_gated", "mean_subtracted"])
 def test_end_point_without_a_pull_is_the_limit(rule: str) -> None:
     w_init = 1 + np.random.default_rng(3).standard_normal((5, 3))
-    ends = [averaged_end_point(w_init, gamma, rule) for gamma in (0.0, 1e-9)]
+    T = 150 * ms
+    ends = [fixed_point(w_init, g, rule, presentation=T, limit=True) for g in (0.0, 1e-9)]
     found, near = (float(cs.measures.inverse_snr_w(weights)) for weights in ends)
     assert found == pytest.approx(near, rel=1e-6, abs=1e-15)
     assert found < 1e-30 if rule == "mean_subtracted" else found > 1e-4
     for gamma in (0.1, 1e-9):
-        settled = averaged_fixed_point(w_init, gamma, rule)
-        np.testing.assert_array_equal(averaged_end_point(w_init, gamma, rule), settled)
+        of_limit, settled = (
+            fixed_point(w_init, gamma, rule, presentation=T, limit=limit) for limit in (True, False)
+        )
+        np.testing.assert_array_equal(of_limit, settled)
 
 
 def test_closed_forms() -> None:
-    gains = averaged_gains("circuit", 4.0, 20 * ms, 50 * ms)
-    assert gains.deviation == pytest.approx(1 - 0.4 * (1 - np.exp(-2.5)), rel=1e-14)
+    circuit = gains("circuit", 4.0, 20 * ms, 50 * ms)
+    assert circuit.deviation == pytest.approx(1 - 0.4 * (1 - np.exp(-2.5)), rel=1e-14)
     # The mean rings: tau zeta' = (-1 + i sqrt(alpha)) zeta + z with zeta = u + i sqrt(alpha) r_inh.
     root = (-1 + 2j) * 2.5
     zeta = 2.5 / root * ((np.exp(root) - 1) / root - 1)
-    assert gains.mean == pytest.approx(zeta.real, rel=1e-13)
-    gated = averaged_gains("inhibition_gated", 4.0, 20 * ms, 50 * ms)
+    assert circuit.mean == pytest.approx(zeta.real, rel=1e-13)
+    gated = gains("inhibition_gated", 4.0, 20 * ms, 50 * ms)
     assert gated.mean == pytest.approx(zeta.real - zeta.imag / 2, rel=1e-13)
 
 
@@ -121,30 +117,32 @@ def test_the_gated_rule_sees_the_end_of_the_interneurons_transient() -> None:
         dt=None,
         engine="propagator",
     )
-    gain = averaged_gains("inhibition_gated", alpha, presentation=T * ms).mean
+    gain = gains("inhibition_gated", alpha, presentation=T * ms).mean
     assert gain == pytest.approx(30 / T * float(run.rate_inh) / weights.mean(), rel=1e-12)
 
 
 def test_euler_tends_to_continuous_time() -> None:
-    exact = averaged_gains("circuit", 5.0)
+    T = 150 * ms
+    exact = gains("circuit", 5.0, presentation=T)
     errors = [
-        np.subtract(averaged_gains("circuit", 5.0, dt=150 / n * ms), exact) for n in (1000, 2000)
+        np.subtract(gains("circuit", 5.0, presentation=T, dt=150 / n * ms), exact)
+        for n in (1000, 2000)
     ]
     np.testing.assert_allclose(np.divide(*errors), 2, rtol=0.01)
 
 
 def test_rules_without_a_circuit_have_no_transients() -> None:
-    assert averaged_gains("mean_subtracted", presentation=1 * ms) == (1, 0)
+    assert gains("mean_subtracted", presentation=1 * ms) == (1, 0)
 
 
 def test_refusals() -> None:
     with pytest.raises(cs.ParameterError, match="presentation: must be > 0 ms"):
-        averaged_gains(presentation=0 * ms)
+        gains(presentation=0 * ms)
     with pytest.raises(cs.ParameterError, match="dt: must be > 0 ms and < "):
-        averaged_gains(dt=7 * ms)
+        gains(presentation=150 * ms, dt=7 * ms)
     with pytest.raises(cs.ParameterError, match="whole number of steps"):
-        averaged_gains(dt=0.7 * ms)
+        gains(presentation=150 * ms, dt=0.7 * ms)
     with pytest.raises(DimensionMismatchError, match="it has no unit"):
-        averaged_gains(tau=30)
+        gains(presentation=150 * ms, tau=30)
     with pytest.raises(cs.ParameterError, match="gamma: must be >= 0"):
-        averaged_fixed_point([[1.0], [2.0]], -1)
+        fixed_point([[1.0], [2.0]], -1)

@@ -28,7 +28,8 @@ SLOW_CODE = ("cpp_standalone", "cython")
 
 def ways(slow):
     """Every engine with every way of making its code."""
-    for name, engine in registry.ENGINES.items():
+    for name in registry.ENGINES:
+        engine = registry.find(name)
         for codegen in engine.codegens[1:] or engine.codegens:
             marks = [needs_compiler, pytest.mark.slow] if codegen in SLOW_CODE else []
             if slow or codegen not in SLOW_CODE:

@@ -262,7 +262,9 @@ def test_end_points_and_what_is_kept(small_companions):
         assert float(here.mean_weight_kept[-1]) == pytest.approx(kept, rel=1e-9)
         assert float(here.mean_weight_kept[0]) == 1
         settled = cs.theory.fixed_point(w_init, 0.01, rule, 10.0)
-        averaged = cs.theory.averaged_fixed_point(w_init, 0.01, rule, 10.0, dt=study.dt * ms)
+        averaged = cs.theory.fixed_point(
+            w_init, 0.01, rule, 10.0, presentation=150 * ms, dt=study.dt * ms
+        )
         for prefix, weights in (("settled", settled), ("averaged", averaged)):
             expected = float(cs.measures.inverse_snr_w(weights))
             assert float(here[f"{prefix}_inverse_snr_w"]) == pytest.approx(expected, rel=1e-12)

@@ -289,7 +289,9 @@ def test_fixed_point_without_a_pull(rng):
     partly = cs.theory.fixed_point(w_init, 0.0, "mean_subtracted", covariance=along)
     assert partly[:, 0] == pytest.approx(np.full(5, w_init[:, 0].mean()))
     assert partly[:, 1:] == pytest.approx(w_init[:, 1:])
-    ratio = cs.measures.inverse_snr_w(cs.theory.end_point(w_init, 0.0, "circuit", 10.0))
+    ratio = cs.measures.inverse_snr_w(
+        cs.theory.fixed_point(w_init, 0.0, "circuit", 10.0, limit=True)
+    )
     tiny = cs.measures.inverse_snr_w(cs.theory.fixed_point(w_init, 1e-9, "circuit", 10.0))
     assert ratio == pytest.approx(tiny, rel=1e-6)
 

@@ -220,7 +220,7 @@ def test_inhibition_of_finite_strength_shrinks_the_mean_as_predicted(alpha):
             np.mean([np.trace(getattr(maps, name)) / 4 for maps in slept])
             for name in ("mean", "deviation")
         )
-        gains = theory.averaged_gains(RULES[method], alpha, dt=1 * ms)
+        gains = theory.gains(RULES[method], alpha, presentation=150 * ms, dt=1 * ms)
         # Over seeds the standard deviation of these is 0.017 or less, relative to their value.
         assert kept[method] == pytest.approx(0.1 / (0.1 + gains.mean), rel=0.02)
         assert left == pytest.approx(0.1 / (0.1 + gains.deviation), rel=0.02)

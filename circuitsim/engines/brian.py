@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib import metadata
 from typing import Any, ClassVar
 
-import brian2
 import numpy as np
-from brian2.units import second
 
 from circuitsim import measures
 from circuitsim.engines import standalone
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress, State
-from circuitsim.engines.network import MILLI, NetworkSpec, build
+from circuitsim.engines.spec import MILLI, NetworkSpec
 from circuitsim.rules import Rule
 from circuitsim.validation import ParameterError, one_of
+from circuitsim.values import is_time, seconds
 
-# The package's attribute of this name is the active device, not the module.
-devices: Any = importlib.import_module("brian2.devices.device")
 logger = logging.getLogger("circuitsim")
 
 BLOCK = 500  # presentations in one run of the network: bounds memory, and code serves any length
@@ -113,7 +109,7 @@ class BrianEngine(Engine):
             snr_w=measures.snr_from_moments(mean, variance),
             inverse_snr_w=measures.inverse_snr_from_moments(mean, variance),
             mean_weight_cosine=measures.cosine(mean, batch.w_init.mean(axis=1)[:, np.newaxis]),
-            attributes={"codegen": self.codegen, "brian2_version": brian2.__version__},
+            attributes={"codegen": self.codegen, "brian2_version": metadata.version("brian2")},
         )
         if batch.record_rates:
             outcome.rate_trace = np.concatenate(
@@ -133,7 +129,9 @@ class BrianEngine(Engine):
     def _execute(self, spec: NetworkSpec, values: Values, report: Progress) -> Values:
         if self.codegen == "cpp_standalone":
             return standalone.run(spec, values, report)
-        return _run_in_process(spec, values, self.codegen, report)
+        from circuitsim.engines import runtime  # Brian2, which compiled programs do not need
+
+        return runtime.run(spec, values, self.codegen, report)
 
 
 class PerSynapseEngine(BrianEngine):
@@ -193,7 +191,7 @@ def _values(batch: Batch, spec: NetworkSpec, state: State, inputs: Array) -> Val
         "excitatory.presented_before": float(state.presentations),
     }
     for name, value in learning_rate.constants.items():
-        values[f"excitatory.{name}"] = float(np.asarray(value))
+        values[f"excitatory.{name}"] = float(seconds(value) if is_time(value) else value)
     if "onset" in learning_rate.constants:
         # Times of steps are not exact: the comparison is moved to halfway between two steps.
         values["excitatory.onset"] = (learning_rate.first_step(spec.dt) - 0.5) * spec.dt * MILLI
@@ -267,54 +265,3 @@ def _by_neuron(values: Array, spec: NetworkSpec) -> Array:
     """From the order in which the synapses were made to (circuit, neuron, input)."""
     by_input = values.reshape(spec.n_circuits, spec.n_inputs, spec.n_neurons)
     return np.ascontiguousarray(by_input.swapaxes(1, 2))
-
-
-def _run_in_process(spec: NetworkSpec, values: Values, target: str, report: Progress) -> Values:
-    """Run the network with code generated and run in this process."""
-    with _own_session(target):
-        built = build(spec)
-        for name, value in values.items():
-            group, variable = name.split(".")
-            if group == "stimulus":
-                built.groups[group].values[:] = value
-            else:
-                setattr(built.groups[group], f"{variable}_", value)
-        built.network.run(
-            built.duration,
-            report=lambda _elapsed, fraction, _start, _duration: report(fraction),
-            report_period=0.2 * second,
-        )
-        variables = [name.split(".") for name in built.results]
-        return {
-            f"{group}.{variable}": np.array(built.groups[group].variables[variable].get_value())
-            for group, variable in variables
-        }
-
-
-@contextlib.contextmanager
-def _own_session(target: str) -> Iterator[None]:
-    """Use Brian2's runtime device and our preferences, and leave no trace of that.
-
-    The device is swapped rather than set: `brian2.set_device` would carry time steps over and
-    forget what a user's own device was told.
-    """
-    preferences = {
-        "codegen.target": target,
-        "core.default_float_dtype": np.float64,
-        # Or an interrupted run would look like a finished one.
-        "core.stop_on_keyboard_interrupt": False,
-    }
-    before = {name: brian2.prefs[name] for name in preferences}
-    running = brian2.Network._globally_running
-    device = devices.active_device
-    devices.active_device = devices.runtime_device
-    try:
-        for name, value in preferences.items():
-            brian2.prefs[name] = value
-        yield
-    finally:
-        for name, value in before.items():
-            brian2.prefs[name] = value
-        devices.active_device = device
-        # After an interrupt Brian2 would believe that it still runs, and let the next one pass.
-        brian2.Network._globally_running = running

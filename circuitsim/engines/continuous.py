@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from brian2 import ms
 from numpy.polynomial.polynomial import polyfromroots
 from numpy.typing import NDArray
 
@@ -121,7 +120,7 @@ class Continuous:
         return powers, fits & ~((starts + left < onset) & (onset < starts + left + length))
 
     def _onset(self) -> float:
-        return float(getattr(self.batch.plasticity.learning_rate, "onset", 0 * ms) / ms)
+        return self.batch.plasticity.learning_rate.onset_ms
 
     def _divided(self, start: float, edges: Array) -> Array:
         """Edges of segments on which the learning rate is a polynomial, for one presentation."""

@@ -34,57 +34,7 @@ from brian2 import (
 )
 
 from circuitsim import equations
-from circuitsim.engines.batch import Batch
-
-MILLI = 1e-3
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """Everything that determines a network's code: its equations and its sizes.
-
-    Values of parameters are not part of it: they are set before each run. Plain types only, so
-    that it can be written to JSON.
-    """
-
-    signal: str
-    per_presentation: bool
-    rate: str
-    rate_constants: tuple[tuple[str, str], ...]  # name and unit of each
-    per_synapse: bool
-    n_circuits: int
-    n_neurons: int
-    n_inputs: int
-    n_presentations: int
-    steps: int
-    dt: float  # ms
-    record_rates: bool
-
-    @classmethod
-    def of(cls, batch: Batch, n_presentations: int, per_synapse: bool) -> NetworkSpec:
-        """Spec of the network that runs some presentations of a batch."""
-        rule, learning_rate = batch.plasticity.definition, batch.plasticity.learning_rate
-        n_circuits, n_neurons, n_inputs = batch.shape
-        # Durations do not matter to ideal rules: one millisecond for each of their updates.
-        steps, dt = (1, 1.0) if rule.per_presentation else (batch.steps, batch.dt)
-        assert dt is not None  # the engine refuses continuous time
-        return cls(
-            signal=rule.signal,
-            per_presentation=rule.per_presentation,
-            rate=learning_rate.expression,
-            rate_constants=tuple(
-                (name, "second" if hasattr(value, "dim") else "1")
-                for name, value in learning_rate.constants.items()
-            ),
-            per_synapse=per_synapse or rule.per_presentation,
-            n_circuits=n_circuits,
-            n_neurons=n_neurons,
-            n_inputs=n_inputs,
-            n_presentations=n_presentations,
-            steps=steps,
-            dt=dt,
-            record_rates=batch.record_rates,
-        )
+from circuitsim.engines.spec import MILLI, NetworkSpec
 
 
 @dataclass

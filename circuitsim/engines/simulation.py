@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from brian2.units import Quantity
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.engines import registry
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
 from circuitsim.inputs import InputSource, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, common_length
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, in_range, integer, milliseconds, whole_steps
+
+if TYPE_CHECKING:
+    from brian2.units import Quantity
+
+__dir__ = own(__name__, "LONG_NAMES")
 
 LONG_NAMES = {
     "snr_w": "signal-to-noise ratio of the weights (Eq. 6)",
@@ -361,6 +366,3 @@ def _label(batch: Batch, outcome: Outcome) -> xr.Dataset:
         "dt_ms": np.nan if batch.dt is None else batch.dt,
     }
     return dataset
-
-
-__all__ = ["log_spaced", "simulate"]

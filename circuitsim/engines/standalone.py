@@ -23,19 +23,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import brian2
 import filelock
 import numpy as np
 import platformdirs
 
 import circuitsim
 from circuitsim import equations
-from circuitsim.engines import network
+from circuitsim.engines import spec as spec_module
 from circuitsim.engines.batch import Progress
-from circuitsim.engines.network import NetworkSpec
+from circuitsim.engines.spec import NetworkSpec
 from circuitsim.files import OWNER, is_abandoned, machine
 
 CACHE_VARIABLE = "CIRCUITSIM_CACHE"
@@ -156,6 +156,10 @@ def _compile(spec: NetworkSpec, program: Path) -> None:
 
 def _build(work: Path) -> None:
     """Generate and compile the program of ``work/spec.json``; runs in a process of its own."""
+    import brian2  # which a run of a compiled program does not need
+
+    from circuitsim.engines import network
+
     fields = json.loads((work / "spec.json").read_text())
     fields["rate_constants"] = tuple(tuple(pair) for pair in fields["rate_constants"])
     spec = NetworkSpec(**fields)
@@ -286,12 +290,12 @@ def _kill(process: subprocess.Popen[Any]) -> None:
 
 def _key(spec: NetworkSpec) -> str:
     """Name of a program: a digest of all that its machine code depends on."""
-    sources = [Path(str(m.__file__)).read_bytes() for m in (equations, network)]
-    sources.append(Path(__file__).read_bytes())
-    parts = [json.dumps(asdict(spec), sort_keys=True), brian2.__version__, _toolchain()]
+    sources = [Path(str(m.__file__)) for m in (equations, spec_module)]
+    sources += [Path(__file__).with_name("network.py"), Path(__file__)]
+    parts = [json.dumps(asdict(spec), sort_keys=True), metadata.version("brian2"), _toolchain()]
     digest = hashlib.sha256("\0".join(parts).encode())
     for source in sources:
-        digest.update(source)
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
 
 

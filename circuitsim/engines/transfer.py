@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
-from brian2.units import Quantity
 from numpy.typing import ArrayLike
 
 from circuitsim.engines.batch import Array
@@ -14,7 +14,13 @@ from circuitsim.engines.rows import Pool, Rows
 from circuitsim.engines.simulation import make_batch
 from circuitsim.inputs import InputSource, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
+from circuitsim.public import own
 from circuitsim.validation import ParameterError
+
+if TYPE_CHECKING:
+    from brian2.units import Quantity
+
+__dir__ = own(__name__)
 
 
 @dataclass(frozen=True, eq=False)

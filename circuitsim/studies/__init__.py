@@ -1,6 +1,5 @@
 """Many runs: grids of circuits, their cells on disk, and what is made of them."""
 
-from circuitsim.studies.runner import run
-from circuitsim.studies.study import Cell, Study
+from circuitsim.public import lazy
 
-__all__ = ["Cell", "Study", "run"]
+__getattr__, __dir__, __all__ = lazy(__name__, __file__)  # the names are in __init__.pyi

@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from brian2 import ms
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import measures, theory
@@ -45,6 +44,7 @@ from circuitsim.studies import figures, results
 from circuitsim.studies.local import run_all
 from circuitsim.studies.study import Study
 from circuitsim.validation import ParameterError, integer
+from circuitsim.values import ms
 
 FIGURES = {"rates": ("rates",), "endpoint": ("published", "long", "theory")}
 RULES = ("circuit", "inhibition_gated")
@@ -273,8 +273,8 @@ def _limits(study: Study, w_init: Array, alphas: Array) -> dict[str, Array]:
     covariance, gamma = study.covariance(study.k[0]), study.gamma[0]
     for (i, rule), (j, alpha) in product(enumerate(RULES), enumerate(alphas.tolist())):
         ends = (
-            theory.end_point(w_init, gamma, rule, alpha, covariance),
-            theory.averaged_end_point(w_init, gamma, rule, alpha, covariance, **timing),
+            theory.fixed_point(w_init, gamma, rule, alpha, covariance, limit=True),
+            theory.fixed_point(w_init, gamma, rule, alpha, covariance, **timing, limit=True),
         )
         for limit, weights in zip(_LIMITS, ends, strict=True):
             for measure, value in _measured(weights, w_init).items():

@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from brian2 import ms
 from numpy.typing import NDArray
 
 from circuitsim import measures, theory
@@ -38,6 +37,7 @@ from circuitsim.studies import figures, results
 from circuitsim.studies.local import run_all
 from circuitsim.studies.study import Cell, CellResult, Study, run_cells
 from circuitsim.validation import one_of
+from circuitsim.values import ms
 
 FIGURE = "figure4"
 STORED = 201  # points of a curve that are kept: as many as a figure of this size can show
@@ -199,7 +199,7 @@ def _attributes(study: Study) -> dict[str, Any]:
 
 def _averaged(study: Study, cell: Cell) -> float:
     """Measure at the end point that includes the transients of each presentation."""
-    weights = theory.averaged_end_point(
+    weights = theory.fixed_point(
         study.initial_weights(cell),
         cell.gamma,
         study.rule,
@@ -208,6 +208,7 @@ def _averaged(study: Study, cell: Cell) -> float:
         study.tau * ms,
         study.presentation * ms,
         study.dt * ms,
+        limit=True,
     )
     return float(measures.inverse_snr_w(weights))
 

@@ -6,10 +6,10 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import brian2
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -112,7 +112,7 @@ def save(data: Data, path: Path) -> None:
             "command_line": data.command_line,
             "citation": results.CITATION,
             "circuitsim_version": circuitsim.__version__,
-            "brian2_version": brian2.__version__,
+            "brian2_version": metadata.version("brian2"),
             "numpy_version": np.__version__,
             "python_version": platform.python_version(),
         }

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from brian2 import DimensionMismatchError, ms
 from numpy.typing import NDArray
 
 from circuitsim import measures, rules, theory
@@ -29,6 +28,7 @@ from circuitsim.validation import (
     integer,
     whole_steps,
 )
+from circuitsim.values import ms
 
 SCHEME = 1  # raise it when the same study would give other numbers
 CELLS_PER_JOB = 10  # circuits in one engine call: enough to be fast, few enough to lose little
@@ -299,7 +299,6 @@ class Study:
             AttributeError,
             OverflowError,
             RecursionError,
-            DimensionMismatchError,
         ) as error:
             raise ValueError(f"it describes no valid study: {error}") from None
 
@@ -443,7 +442,8 @@ def _limits(study: Study, cell: Cell, w_init: NDArray[np.float64]) -> dict[str, 
     for prefix, rule in (("theory", "mean_subtracted"), ("fixed_point", study.rule)):
         if rules.get(rule).averaged is None:
             continue
-        weights = theory.end_point(w_init, cell.gamma, rule, cell.alpha, study.covariance(cell.k))
+        covariance = study.covariance(cell.k)
+        weights = theory.fixed_point(w_init, cell.gamma, rule, cell.alpha, covariance, limit=True)
         limits[f"{prefix}_inverse_snr_w"] = float(measures.inverse_snr_w(weights))
         limits[f"{prefix}_snr_w"] = float(measures.snr_w(weights))
     return limits

@@ -1,16 +1,5 @@
 """Images, locally connected layers and networks of them, trained awake and shared asleep."""
 
-from typing import TYPE_CHECKING, Any
+from circuitsim.public import lazy
 
-__all__ = ["load"]
-
-if TYPE_CHECKING:
-    from circuitsim.vision.estimator import load
-
-
-def __getattr__(name: str) -> Any:
-    if name != "load":
-        raise AttributeError(f"module 'circuitsim.vision' has no attribute '{name}'")
-    from circuitsim.vision.estimator import load
-
-    return load
+__getattr__, __dir__, __all__ = lazy(__name__, __file__)  # the names are in __init__.pyi

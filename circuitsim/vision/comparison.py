@@ -21,6 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from circuitsim import measures
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
 from circuitsim.vision.datasets import NAMES, Dataset
@@ -29,6 +30,8 @@ from circuitsim.vision.networks import Architecture
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import METHODS, Sharing
 from circuitsim.vision.training import Progress, Training, check_images, history, split
+
+__dir__ = own(__name__, "FURTHER", "VARIABLES", "VARIANTS")
 
 VARIANTS = (
     "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "gated-10",

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of, shown
 from circuitsim.vision import cifar, folders
 from circuitsim.vision.archives import BadArchive, array_names, read_array
 from circuitsim.vision.folders import set_aside
 from circuitsim.vision.stored import Advanced, Lazy, Listed, announce, decode, shown_progress
+
+__dir__ = own(__name__, "PLACE")
 
 PLACE = "CIRCUITSIM_DATA"  # environment variable that names the directory of data sets
 

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.vision import evaluation, parallel
 from circuitsim.vision.layers import Array, softmax
 from circuitsim.vision.networks import Network
 from circuitsim.vision.runs import Run
+
+__dir__ = own(__name__)
 
 
 def load(run: str | os.PathLike[str], threads: int = 1) -> Classifier:

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.public import own
 from circuitsim.vision.augmentation import prepared
 from circuitsim.vision.datasets import ImageSet
 from circuitsim.vision.layers import Array, cross_entropy
 from circuitsim.vision.networks import Network
 from circuitsim.vision.stored import announce
+
+__dir__ = own(__name__, "SCORES")
 
 SCORES = ("loss", "top1", "top5")
 _AT_A_TIME = 256  # images; fixed, because rounding may depend on it

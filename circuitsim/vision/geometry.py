@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, integer
+
+__dir__ = own(__name__)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, in_range, integer
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.parallel import over
+
+__dir__ = own(__name__)
 
 Array = NDArray[Any]  # float32 or float64, as the layer was made
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, integer, one_of
 from circuitsim.vision.layers import (
     Array,
@@ -20,6 +21,8 @@ from circuitsim.vision.layers import (
     Residual,
     Sequential,
 )
+
+__dir__ = own(__name__, "CONNECTIVITIES", "NETWORKS")
 
 NETWORKS = ("small", "resnet20")
 CONNECTIVITIES = {"conv": Conv2D, "lc": LocallyConnected2D}

@@ -16,7 +16,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from circuitsim.public import own
 from circuitsim.vision.geometry import Geometry
+
+__dir__ = own(__name__)
 
 
 class Pool(NamedTuple):

@@ -11,10 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, integer
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset, ImageSet
 from circuitsim.vision.geometry import Geometry
+
+__dir__ = own(__name__, "PENALTIES")
 
 PENALTIES = tuple(10.0**power for power in range(-6, 1))  # per image; features have variance 1
 _IMAGES_AT_ONCE = 2000

@@ -12,6 +12,7 @@ from brian2 import ms
 from brian2.units import Quantity
 from numpy.typing import NDArray
 
+from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import channel_statistics
@@ -19,6 +20,8 @@ from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.sharing import Sharing
 from circuitsim.vision.training import Trainer, Training, initial_rng, network_arrays, split
+
+__dir__ = own(__name__)
 
 
 @dataclass(frozen=True)

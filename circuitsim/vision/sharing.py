@@ -61,10 +61,13 @@ from circuitsim import measures
 from circuitsim.engines.transfer import Transfer, transfer
 from circuitsim.inputs import GaussianInputs
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
+from circuitsim.public import own
 from circuitsim.schedules import ConstantRate
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import Pool, pools
+
+__dir__ = own(__name__, "METHODS")
 
 METHODS = ("none", "instant", "rule", "circuit", "gated")
 

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from circuitsim.files import atomic_write
+from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import augmented, prepared
@@ -23,6 +24,8 @@ from circuitsim.vision.layers import Array, BatchNorm2D, cross_entropy
 from circuitsim.vision.networks import Network
 from circuitsim.vision.optimisers import SGD, AdamW, Optimiser, cosine_factor, step_factor
 from circuitsim.vision.sharing import Sharing, layer_snr_w
+
+__dir__ = own(__name__, "OPTIMISERS", "SCHEDULES")
 
 OPTIMISERS = {"adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("constant", "cosine", "step")

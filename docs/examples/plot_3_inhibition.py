@@ -9,9 +9,9 @@ transients (dashed).
 
 import matplotlib.pyplot as plt
 import numpy as np
+from brian2 import ms
 
 import circuitsim as cs
-from circuitsim.theory import averaged_fixed_point, fixed_point
 
 rng = np.random.default_rng(0)
 w_init = 1 + rng.standard_normal((100, 9))
@@ -19,8 +19,11 @@ alphas = np.geomspace(1, 100, 25)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained")
 for rule, colour in (("circuit", "#0072B2"), ("inhibition_gated", "#D55E00")):
-    for ends, dash in ((fixed_point, "-"), (averaged_fixed_point, "--")):
-        weights = [ends(w_init, 0.01, rule=rule, alpha=alpha) for alpha in alphas]
+    for presentation, dash in ((None, "-"), (150 * ms, "--")):
+        weights = [
+            cs.theory.fixed_point(w_init, 0.01, rule, alpha, presentation=presentation)
+            for alpha in alphas
+        ]
         kept = [cs.measures.mean_weight_kept(w, w_init) for w in weights]
         left.loglog(alphas, cs.measures.inverse_snr_w(weights), dash, color=colour)
         right.semilogx(alphas, kept, dash, color=colour, label=rule if dash == "-" else None)

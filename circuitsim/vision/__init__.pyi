@@ -1,0 +1,13 @@
+from . import comparison as comparison
+from . import datasets as datasets
+from . import estimator as estimator
+from . import evaluation as evaluation
+from . import geometry as geometry
+from . import layers as layers
+from . import networks as networks
+from . import pools as pools
+from . import readout as readout
+from . import runs as runs
+from . import sharing as sharing
+from . import training as training
+from .estimator import load as load

@@ -1,0 +1,84 @@
+"""What is imported when, and what modules offer."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import rlcompleter
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import circuitsim as cs
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTED = sorted(
+    set(
+        re.findall(
+            r"automodule:: (\S+)",
+            "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/api/*.md")),
+        )
+    )
+    | {"circuitsim"}
+)
+
+WITHOUT_BRIAN = {
+    "what is imported": "import circuitsim, circuitsim.rules, circuitsim.studies.runner,"
+    "circuitsim.studies.figure4, circuitsim.vision.layers, circuitsim.measures,"
+    "circuitsim.theory, circuitsim.engines.simulation, circuitsim.notebook",
+    "every public name": "import circuitsim as cs; [getattr(cs, name) for name in cs.__all__]",
+    "a study": "import circuitsim as cs; s = cs.studies.Study(engine='brian2', k=3);"
+    "s.digest(s.cells[0]); cs.studies.Study.from_json(s.to_json()); repr(s)",
+    "parameters and closed forms": "import circuitsim as cs; c, p = cs.Circuit(), cs.Plasticity();"
+    "c == c.replace(alpha=3), hash(c), repr(c), p.check_step(1.0), repr(p);"
+    "cs.theory.fixed_point([[1.], [2.]], .1)",
+    "the propagator": "import numpy as np, circuitsim as cs;"
+    "run = cs.simulate(np.eye(3), np.ones((2, 3)), engine='propagator', codegen='numpy')",
+}
+
+
+@pytest.mark.parametrize("code", WITHOUT_BRIAN.values(), ids=WITHOUT_BRIAN.keys())
+def test_brian2_is_not_imported_for(code):
+    command = [sys.executable, "-c", f"import sys; {code}; print('brian2' in sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_brian2_is_imported_for_a_quantity():
+    code = (
+        "import sys, circuitsim as cs; tau = cs.Circuit().tau;"
+        "from brian2 import ms; assert tau == 30 * ms;"
+        "assert cs.Circuit(tau=30 * ms) == cs.Circuit();"
+        "assert cs.InverseSqrtRate(1, 2 * ms).onset == 0 * ms"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_modules_offer_what_is_their_own(name):
+    module = importlib.import_module(name)
+    offered = dir(module)
+    assert offered
+    assert not {"np", "ms", "Any", "annotations", "own", "xr"} & set(offered)
+    for public in offered:
+        thing = getattr(module, public)
+        home = getattr(thing, "__module__", name)
+        assert home.startswith("circuitsim"), public
+
+
+def test_completion_offers_the_same():
+    completer = rlcompleter.Completer({"cs": cs})
+    for module in ("cs.vision", "cs.rules"):
+        found = {name.rstrip("(") for name in completer.attr_matches(f"{module}.")}
+        there = dir(getattr(cs, module.removeprefix("cs.")))
+        assert found == {f"{module}.{name}" for name in there}
+    assert "cs.vision.load(" in completer.attr_matches("cs.vision.")
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="module 'circuitsim' has no attribute 'nothing'"):
+        cs.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match="'circuitsim.vision' has no attribute 'np'"):
+        cs.vision.np  # noqa: B018
