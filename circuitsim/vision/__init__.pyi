@@ -1,13 +1,17 @@
 from . import comparison as comparison
 from . import datasets as datasets
+from . import decoding as decoding
 from . import estimator as estimator
 from . import evaluation as evaluation
+from . import folders as folders
 from . import geometry as geometry
 from . import layers as layers
 from . import networks as networks
+from . import pictures as pictures
 from . import pools as pools
 from . import readout as readout
 from . import runs as runs
 from . import sharing as sharing
+from . import stored as stored
 from . import training as training
 from .estimator import load as load

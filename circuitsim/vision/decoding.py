@@ -25,8 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.files import open_regular
+from circuitsim.public import own
 from circuitsim.vision import pictures
 from circuitsim.vision.pictures import Form
+
+__dir__ = own(__name__)
 
 AT_ONCE = 32  # files in one order to a process
 _AHEAD = 4  # orders under way for each process

@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.files import open_regular
+from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.vision.pictures import EXTENSIONS
+
+__dir__ = own(__name__)
 
 _LEFT_BEHIND = ("thumbs.db", "desktop.ini", "__macosx", "icon\r")
 _TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")

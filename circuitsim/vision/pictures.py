@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from circuitsim.files import open_regular
+from circuitsim.public import own
+
+__dir__ = own(__name__)
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none that runs programs
 EXTENSIONS = frozenset(

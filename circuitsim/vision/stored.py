@@ -25,9 +25,12 @@ import PIL
 from numpy.typing import NDArray
 
 from circuitsim.files import atomic_write, entries, read_text, remove_abandoned, write_text
+from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.vision.decoding import Ahead, Decoder
 from circuitsim.vision.pictures import Form
+
+__dir__ = own(__name__)
 
 LARGEST = 4 * 2**30  # bytes of images that are kept decoded
 _VERSION = 1  # of what is kept
