@@ -5,8 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv="${VENV:-.venv}"
-[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-"$venv/bin/python" -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs site
+. tests/environment.sh docs
+"$python" -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs site
 echo "site/index.html"

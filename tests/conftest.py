@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from circuitsim import plugins, rules
 from circuitsim.engines import registry
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
+
+
+# Examples that are the same in every run, few; and once a week, many others.
+settings.register_profile(
+    "daily",
+    derandomize=True,
+    deadline=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--thorough", action="store_true", help="whole grids, and many more random examples"
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: one of a grid, run with --thorough")
+    settings.load_profile("thorough" if config.getoption("--thorough") else "daily")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--thorough"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def grid(**factors):
+    """Parametrise a test by several factors: with every pair of their values at least once.
+
+    With `--thorough`, with every combination.
+    """
+
+    def pairs(case):
+        return set(itertools.combinations(enumerate(case), 2))
+
+    cases = list(itertools.product(*(range(len(values)) for values in factors.values())))
+    uncovered, chosen = set().union(*map(pairs, cases)), set()
+    while uncovered:
+        best = max(cases, key=lambda case: len(pairs(case) & uncovered))
+        chosen.add(best)
+        uncovered -= pairs(best)
+    return pytest.mark.parametrize(
+        list(factors),
+        [
+            pytest.param(
+                *(values[i] for values, i in zip(factors.values(), case, strict=True)),
+                marks=[] if case in chosen else pytest.mark.thorough,
+            )
+            for case in cases
+        ],
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,16 +1,31 @@
 #!/usr/bin/env bash
 # Everything that is checked, from nothing: makes a virtual environment, installs the package with what
-# its tests need, then lints, checks types and runs all tests, the slow ones too.
-# Options are passed to pytest: `bash tests/run.sh -k sweep`. Set VENV to use another environment and
-# PYTHON to use another Python.
+# its tests need, then lints, checks types and runs the tests.
+#     bash tests/run.sh               all of them, in minutes: before every merge
+#     bash tests/run.sh --fast        those that are not slow, within a minute: after every change
+#     bash tests/run.sh --thorough    whole grids and many more random examples, too: once a week
+# What follows is passed to pytest: `bash tests/run.sh --fast -k sweep`. Set VENV to use another environment,
+# PYTHON to use another Python, and JOBS to run more or fewer than two tests at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv="${VENV:-.venv}"
-[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+which=()
+case "${1:-}" in
+    --fast) which=(-m "not slow") && shift ;;
+    --thorough) which=(--thorough) && shift ;;
+esac
+
+. tests/environment.sh test
 
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
-"$venv/bin/mypy"
-"$venv/bin/python" -m pytest -m "slow or not slow" -n 2 "$@"
+# Types are checked beside the tests, and what was found is told after them.
+said="$(mktemp)"
+"$venv/bin/mypy" > "$said" 2>&1 &
+types=$!
+trap 'kill "$types" 2> /dev/null || true; rm -f "$said"' EXIT
+failed=0
+"$python" -m pytest ${which[@]+"${which[@]}"} -n "${JOBS:-2}" --dist worksteal "$@" || failed=$?
+wait "$types" || failed=$?
+cat "$said"
+exit "$failed"

@@ -192,6 +192,12 @@ def _build(work: Path) -> None:
 
 def _make(project: Path) -> None:
     """Compile Brian2's sources, most of whose length is headers: once for all of them."""
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    objects = sorted(path.stem for path in project.glob("code_objects/*.cpp"))
+    sources = [path.name for path in project.glob("*.cpp")]
+    for job in range(min(jobs, len(objects))):
+        sources.append(f"code_objects_{job}.cpp")
+        (project / sources[-1]).write_text(_joined(project, objects[job::jobs]))
     (project / "headers.h").write_text(
         "".join(
             f"#include {header}\n"
@@ -205,8 +211,8 @@ def _make(project: Path) -> None:
             )
         )
     )
-    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    make = ["make", f"-j{jobs}", "DEPS="]  # dependencies matter to those who edit sources
+    # Dependencies matter to those who edit sources.
+    make = ["make", f"-j{jobs}", "DEPS=", f"SRCS={' '.join(sources)}"]
     rules = (
         "headers.h.gch: headers.h\n\t$(CXX) $(CXXFLAGS) -x c++-header $< -o $@\n"
         # Declares arrays, reads and writes them: takes long to optimise, and gains nothing.
@@ -216,6 +222,19 @@ def _make(project: Path) -> None:
     subprocess.run([*make, f"--eval={rules}", "headers.h.gch"], cwd=project, check=False)
     with_headers = f"CXX={_compiler()} -include headers.h"
     subprocess.run([*make, f"--eval={rules}", with_headers, "main"], cwd=project, check=True)
+
+
+def _joined(project: Path, objects: list[str]) -> str:
+    """One source of many: each code object in a namespace, as they name their helpers alike."""
+    texts = [(project / "code_objects" / f"{name}.cpp").read_text() for name in objects]
+    # What they include must not be declared within: here first, there no more.
+    includes = dict.fromkeys(re.findall(r"^#include.*$", "\n".join(texts), re.MULTILINE))
+    parts = [
+        f"namespace unit_{name} {{\n{text}\n}}\n"
+        f"void _run_{name}() {{ unit_{name}::_run_{name}(); }}\n"
+        for name, text in zip(objects, texts, strict=True)
+    ]
+    return "\n".join([*includes, *parts])
 
 
 def _spare_system_calls(source: Path) -> None:

@@ -1,0 +1,10 @@
+# Sourced by scripts that start from nothing: makes a virtual environment and installs the package there with
+# the extra that $1 names. Leaves $venv and $python.
+venv="${VENV:-.venv}"
+python="$venv/bin/python"
+[ -x "$python" ] || "${PYTHON:-python3}" -m venv "$venv"
+# uv installs in seconds what takes pip minutes; where it cannot be had, or cannot install, pip does.
+pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
+uv() { "$python" -m uv --quiet "$@"; }
+uv --version > /dev/null 2>&1 || pip install uv || true
+uv pip install --python "$python" --editable ".[$1]" || pip install --editable ".[$1]"
