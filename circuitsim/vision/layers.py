@@ -8,15 +8,15 @@ locally connected layer is a batched matrix product over positions that copies n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, in_range, integer
+from circuitsim.vision import kernels
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.parallel import over
 
@@ -79,6 +79,23 @@ class Layer:
         """
         raise NotImplementedError
 
+    # Layers hand each other frames: arrays with the zeros around them that the next one's fields
+    # reach into, so that what is computed need not be copied there.
+    padding = 0  # zeros on every side of the input that `forward_framed` expects
+
+    def framed(self, x: Array) -> Array:
+        """Return the input of `forward` as `forward_framed` expects it."""
+        return x
+
+    def forward_framed(self, x: Array, training: bool = False, outer: int = 0) -> Array:
+        """Return the output with ``outer`` zeros on every side, of an input with `padding`."""
+        return _framed(self.forward(x, training), outer)
+
+    def backward_into(self, gradient: Array, into: Array) -> Array:
+        """Add to ``into`` what `backward` returns, and return it."""
+        into += self.backward(gradient)
+        return into
+
     def _taken(self) -> Any:
         kept, self._kept = self._kept, None
         if kept is None:
@@ -104,7 +121,9 @@ class _Local(Layer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.geometry = Geometry(input_shape, kernel, stride, padding)
+        rows, columns = input_shape
+        self.geometry = Geometry((rows, columns), kernel, stride, padding)
+        self.padding = padding
         self.in_channels = integer("in_channels", in_channels, minimum=1)
         self.out_channels = integer("out_channels", out_channels, minimum=1)
         self.groups = integer("groups", groups, minimum=1)
@@ -138,117 +157,88 @@ class _Local(Layer):
             )
         self.weights[...] = values
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        geometry, groups = self.geometry, self.groups
-        wanted = (*geometry.input_shape, self.in_channels)
+    def framed(self, x: Array) -> Array:
+        wanted = (*self.geometry.input_shape, self.in_channels)
         if x.ndim != 4 or x.shape[:3] != wanted or x.dtype != self.weights.dtype:
             raise ParameterError(
                 "x",
                 f"must be (row, column, channel, image) with {wanted} and {self.weights.dtype}",
                 f"{x.shape} {x.dtype}",
             )
-        (rows, columns), images = geometry.output_shape, x.shape[3]
-        padded = self._padded(x)
-        kernels, bias = self._kernels().swapaxes(-1, -2), self.parameters.get("bias")
-        y = np.empty((rows, columns, self.out_channels, images), x.dtype)
+        return _framed(x, self.padding)
 
-        def row(p: int) -> None:
-            out = y[p].reshape(columns, groups, -1, images)
-            np.matmul(kernels[p, :, 0], self._fields(padded, p * geometry.stride), out=out)
-            for i in range(1, geometry.kernel):
-                out += np.matmul(kernels[p, :, i], self._fields(padded, p * geometry.stride + i))
-            if bias is not None:
-                y[p] += (bias if bias.ndim == 1 else bias[p])[..., None]
+    def forward(self, x: Array, training: bool = False) -> Array:
+        return self.forward_framed(self.framed(x), training)
 
-        over(row, rows)
-        self._kept = padded if training else None
-        return y
+    def forward_framed(self, x: Array, training: bool = False, outer: int = 0) -> Array:
+        y = self._outputs(x)
+        self._kept = x if training else None
+        return _framed(y, outer)
 
     def backward(self, gradient: Array, wanted: bool = True) -> Array:
-        padded = self._taken()
+        gradient = np.ascontiguousarray(gradient)
+        self._set_gradients(self._taken(), gradient)
+        return self._input_gradient(gradient) if wanted else gradient
+
+    def backward_into(self, gradient: Array, into: Array) -> Array:
+        gradient = np.ascontiguousarray(gradient)
+        self._set_gradients(self._taken(), gradient)
+        return self._input_gradient(gradient, into)
+
+    def _products(self) -> Any:
+        shared = not self._positions()
+        return kernels.chosen().products(
+            self.geometry, self.in_channels, self.out_channels, self.groups, shared
+        )
+
+    def _outputs(self, padded: Array, after: Callable[[int, Array], None] | None = None) -> Array:
+        """Return the output of a framed input.
+
+        ``after`` is called with every row and its number while that is in the cache.
+        """
+        products, bias = self._products(), self.parameters.get("bias")
         (rows, columns), images = self.geometry.output_shape, padded.shape[3]
-        grouped = gradient.reshape(rows, columns, self.groups, -1, images)
-        self._weight_gradient(padded, grouped)
+        y = np.empty((rows, columns, self.out_channels, images), padded.dtype)
+
+        def row(p: int) -> None:
+            products.forward(self.weights, padded, p, y)
+            if bias is not None:
+                y[p] += (bias if bias.ndim == 1 else bias[p])[..., None]
+            if after is not None:
+                after(p, y[p])
+
+        over(row, rows)
+        return y
+
+    def _set_gradients(
+        self, padded: Array, gradient: Array, before: Callable[[int], None] | None = None
+    ) -> None:
+        """Set the gradients of the parameters.
+
+        ``before`` is called with the number of a row, to set the gradient of that row.
+        """
+        self._weight_gradient(padded, gradient, before or (lambda p: None))
         if "bias" in self.gradients:
             over_positions = gradient.sum(axis=3)
             shared = self.gradients["bias"].ndim == 1
             self.gradients["bias"][...] = over_positions.sum((0, 1)) if shared else over_positions
-        return self._input_gradient(grouped) if wanted else gradient
 
-    def _weight_gradient(self, padded: Array, gradient: Array) -> None:
+    def _weight_gradient(
+        self, padded: Array, gradient: Array, before: Callable[[int], None]
+    ) -> None:
         raise NotImplementedError
 
-    def _input_gradient(self, gradient: Array) -> Array:
-        kernel, stride, padding = (
-            self.geometry.kernel,
-            self.geometry.stride,
-            self.geometry.padding,
-        )
-        rows, columns, groups, _, images = gradient.shape
-        (height, width), channels = self.geometry.input_shape, self.in_channels
-        kernels = self._kernels()
-        result = np.empty((height, width, channels, images), gradient.dtype)
+    def _input_gradient(self, gradient: Array, into: Array | None = None) -> Array:
+        """Return the gradient with respect to the input without its frame, added to ``into``."""
+        products, add = self._products(), into is not None
+        shape = (*self.geometry.input_shape, self.in_channels, gradient.shape[3])
+        result = np.empty(shape, gradient.dtype) if into is None else into
 
         def row(h: int) -> None:  # each input row by itself, so that threads never share a sum
-            total = np.zeros(
-                (width + 2 * padding, groups, channels // groups, images), result.dtype
-            )
-            for i in range(kernel):
-                p, rest = divmod(h + padding - i, stride)
-                if rest or not 0 <= p < rows:
-                    continue
-                parts = np.matmul(kernels[p, :, i], gradient[p])
-                parts = parts.reshape(columns, groups, kernel, -1, images)
-                for j in range(kernel):
-                    total[j : j + stride * (columns - 1) + 1 : stride] += parts[:, :, j]
-            result[h] = total[padding : padding + width].reshape(width, channels, images)
+            products.input_gradient(self.weights, gradient, h, result, add)
 
-        over(row, height)
+        over(row, shape[0])
         return result
-
-    def _padded(self, x: Array) -> Array:
-        padding = self.geometry.padding
-        if padding == 0:
-            return np.ascontiguousarray(x)
-        rows, columns, channels, images = x.shape
-        padded = np.empty((rows + 2 * padding, columns + 2 * padding, channels, images), x.dtype)
-        padded[:padding] = padded[-padding:] = 0
-        padded[:, :padding] = padded[:, -padding:] = 0
-        inner = padded[padding:-padding, padding:-padding]
-
-        def row(h: int) -> None:
-            inner[h] = x[h]
-
-        over(row, rows)
-        return padded
-
-    def _fields(self, padded: Array, h: int) -> Array:
-        """One input row as all fields see it: (position, group, kernel column and channel, image).
-
-        A view where there is one group.
-        """
-        geometry, groups = self.geometry, self.groups
-        column, channel, image = padded.strides[1:]
-        columns, channels = geometry.output_shape[1], self.in_channels // groups
-        shape = (columns, groups, geometry.kernel, channels, padded.shape[3])
-        strides = (column * geometry.stride, channels * channel, column, channel, image)
-        fields = as_strided(padded[h], shape, strides)
-        return fields.reshape(columns, groups, geometry.kernel * channels, -1)
-
-    def _kernels(self) -> Array:
-        """All kernels: (row, column, kernel row, group, kernel column and channel, output).
-
-        Inputs run over the kernel's columns and a group's channels, outputs over a group's. A
-        convolution repeats one kernel without a copy.
-        """
-        kernels = self._by_group(self.weights)
-        return np.broadcast_to(kernels, (*self.geometry.output_shape, *kernels.shape[-4:]))
-
-    def _by_group(self, weights: Array) -> Array:
-        kernel, groups = self.geometry.kernel, self.groups
-        inputs, outputs = kernel * self.in_channels // groups, self.out_channels // groups
-        leading = weights.shape[:-4]
-        return weights.reshape(*leading, kernel, inputs, groups, outputs).swapaxes(-2, -3)
 
 
 class LocallyConnected2D(_Local):
@@ -292,16 +282,16 @@ class LocallyConnected2D(_Local):
     def _positions(self) -> tuple[int, ...]:
         return self.geometry.output_shape
 
-    def _weight_gradient(self, padded: Array, gradient: Array) -> None:
-        result = self._by_group(self.gradients["weights"])
-        images_first = gradient.swapaxes(-1, -2)
+    def _weight_gradient(
+        self, padded: Array, gradient: Array, before: Callable[[int], None]
+    ) -> None:
+        products, result = self._products(), self.gradients["weights"]
 
         def row(p: int) -> None:
-            for i in range(self.geometry.kernel):
-                fields = self._fields(padded, p * self.geometry.stride + i)
-                np.matmul(fields, images_first[p], out=result[p, :, i])
+            before(p)
+            products.weight_gradient(padded, gradient, p, result)
 
-        over(row, gradient.shape[0])
+        over(row, len(gradient))
 
 
 class Conv2D(_Local):
@@ -315,20 +305,19 @@ class Conv2D(_Local):
     def _positions(self) -> tuple[int, ...]:
         return ()
 
-    def _weight_gradient(self, padded: Array, gradient: Array) -> None:
-        rows, kernel = gradient.shape[0], self.geometry.kernel
-        result = self.gradients["weights"]
+    def _weight_gradient(
+        self, padded: Array, gradient: Array, before: Callable[[int], None]
+    ) -> None:
+        products, result = self._products(), self.gradients["weights"]
         # Sums of rows are kept apart, so that the order of adding does not depend on threads.
-        sums = np.empty((rows, *self._by_group(result).shape), result.dtype)
-        images_first = gradient.swapaxes(-1, -2)
+        sums = np.empty((len(gradient), *result.shape), result.dtype)
 
         def row(p: int) -> None:
-            for i in range(kernel):
-                fields = self._fields(padded, p * self.geometry.stride + i)
-                np.matmul(fields, images_first[p]).sum(axis=0, out=sums[p, i])
+            before(p)
+            products.weight_gradient(padded, gradient, p, sums[p])
 
-        over(row, rows)
-        result[...] = sums.sum(axis=0).swapaxes(1, 2).reshape(result.shape)
+        over(row, len(gradient))
+        sums.sum(axis=0, out=result)
 
 
 class BatchNorm2D(Layer):
@@ -372,72 +361,94 @@ class BatchNorm2D(Layer):
         self.state = {"mean": np.zeros(channels, dtype), "variance": np.ones(channels, dtype)}
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        if training:
-            mean, variance = self._statistics(x)
-        else:
-            mean, variance = self.state["mean"], self.state["variance"]
-        inverse = (1 / np.sqrt(variance + self.epsilon)).astype(x.dtype)
-        factor = self.parameters["scale"] * inverse
-        addend = self.parameters["shift"] - mean.astype(x.dtype) * factor
+        code, x = kernels.chosen(), np.ascontiguousarray(x)
+        moments = _Moments(x.shape) if training else None
+        if moments is not None:
+            over(lambda h: moments.add(h, x[h]), len(x))
+        line = self._line(moments, x.dtype)
         y = np.empty_like(x)
-
-        def row(h: int) -> None:
-            np.multiply(x[h], factor[:, None], out=y[h])
-            y[h] += addend[:, None]
-
-        over(row, len(x))
-        self._kept = (x, mean.astype(x.dtype), inverse) if training else None
+        over(lambda h: code.normalise(x[h], line.factor, line.addend, None, 1, False, y[h]), len(x))
+        self._kept = (x, line) if training else None
         return y
 
-    def _statistics(self, x: Array) -> tuple[Array, Array]:
-        """Mean and variance of the channels, merged from those of rows (Chan et al. 1979)."""
-        rows, columns, channels, images = x.shape
-        means, squares = np.empty((2, rows, channels))
-
-        def row(h: int) -> None:
-            means[h] = x[h].sum(axis=0).sum(axis=1) / (columns * images)
-            deviations = x[h] - means[h].astype(x.dtype)[:, None]
-            np.square(deviations, out=deviations)
-            squares[h] = deviations.sum(axis=0).sum(axis=1)
-
-        over(row, rows)
-        number = rows * columns * images
-        mean = means.mean(axis=0)
-        total = squares.sum(axis=0) + columns * images * np.square(means - mean).sum(axis=0)
-        unbiased = total / max(number - 1, 1)
-        for name, new in (("mean", mean), ("variance", unbiased)):
-            self.state[name] += (self.momentum * (new - self.state[name])).astype(x.dtype)
-        return mean, total / number
-
     def backward(self, gradient: Array, wanted: bool = True) -> Array:
-        x, mean, inverse = self._taken()
+        (x, line), gradient = self._taken(), np.ascontiguousarray(gradient)
+        result = x.copy()  # x is the caller's
+        over(self._before(gradient, None, result, line), len(x))
+        return result
+
+    def _line(self, moments: _Moments | None, dtype: Any) -> _Line:
+        """Return what to do to inputs, from the moments of a batch or else the running ones."""
+        mean, variance = self.state["mean"], self.state["variance"]
+        if moments is not None:
+            mean, variance, unbiased = moments.merged()
+            for name, new in (("mean", mean), ("variance", unbiased)):
+                self.state[name] += (self.momentum * (new - self.state[name])).astype(dtype)
+        inverse = (1 / np.sqrt(variance + self.epsilon)).astype(dtype)
+        mean = mean.astype(dtype)
+        factor = self.parameters["scale"] * inverse
+        return _Line(mean, inverse, factor, self.parameters["shift"] - mean * factor)
+
+    def _before(
+        self, gradient: Array, y: Array | None, x: Array, line: _Line
+    ) -> Callable[[int], None]:
+        """Set the gradients of the parameters; return what overwrites a row of ``x`` with its own.
+
+        Where ``y``, the rectified output, is given, ``gradient`` is set to 0 where that is.
+        """
+        code = kernels.chosen()
         rows, columns, channels, images = x.shape
-        sums, products = np.empty((2, rows, channels))
+        totals, products = np.empty((2, rows, channels))
 
         def add_up(h: int) -> None:
-            sums[h] = gradient[h].sum(axis=0).sum(axis=1)
-            deviations = x[h] - mean[:, None]
-            deviations *= gradient[h]
-            products[h] = deviations.sum(axis=0).sum(axis=1)
+            rectified = None if y is None else y[h]
+            code.sums(gradient[h], rectified, x[h], line.mean, totals[h], products[h])
 
         over(add_up, rows)
-        total, product = sums.sum(axis=0), products.sum(axis=0) * inverse
+        total, product = totals.sum(axis=0), products.sum(axis=0) * line.inverse
         self.gradients["shift"][...] = total
         self.gradients["scale"][...] = product
-        if not wanted:
-            return gradient
-        factor = self.parameters["scale"] * inverse
         number = rows * columns * images
-        slope = (-factor * inverse * product / number).astype(x.dtype)
-        addend = (-factor * total / number - mean * slope).astype(x.dtype)
+        slope = (-line.factor * line.inverse * product / number).astype(x.dtype)
+        addend = (-line.factor * total / number - line.mean * slope).astype(x.dtype)
+        return lambda h: code.unnormalise(gradient[h], line.factor, slope, addend, x[h])
 
-        def row(h: int) -> None:
-            gradient[h] *= factor[:, None]
-            gradient[h] += x[h] * slope[:, None]
-            gradient[h] += addend[:, None]
 
-        over(row, rows)
-        return gradient
+class _Line(NamedTuple):
+    """What batch norm does to the channels: factor * x + addend, in the type of x."""
+
+    mean: Array
+    inverse: Array  # of the standard deviation
+    factor: Array
+    addend: Array
+
+
+class _Moments:
+    """Mean and variance of the channels, merged from those of rows (Chan et al. 1979).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows, columns, channels and images.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        rows, columns, channels, images = shape
+        self._in_row = columns * images
+        self._means, self._squares = np.empty((2, rows, channels))
+        self._code = kernels.chosen()
+
+    def add(self, h: int, row: Array) -> None:
+        """Take those of row ``h``."""
+        self._code.moments(row, self._means[h], self._squares[h])
+
+    def merged(self) -> tuple[Array, Array, Array]:
+        """Return mean, variance and unbiased variance."""
+        number = len(self._means) * self._in_row
+        mean = self._means.mean(axis=0)
+        between = self._in_row * np.square(self._means - mean).sum(axis=0)
+        total = self._squares.sum(axis=0) + between
+        return mean, total / number, total / max(number - 1, 1)
 
 
 class ReLU(Layer):
@@ -516,27 +527,124 @@ class Linear(Layer):
         return self.parameters["weights"] @ gradient.T
 
 
+class _Shortcut(NamedTuple):
+    """What a residual block adds to its branch: every ``stride``-th row and column of ``x``."""
+
+    x: Array
+    stride: int
+
+    def row(self, p: int) -> Array:
+        """Return the row, of all columns, that is added to row ``p``."""
+        return self.x[p * self.stride]
+
+
+class _Normalised(Layer):
+    """A layer with weights, its batch norm and perhaps ReLU, in three passes over memory each way.
+
+    Forward: a row of outputs is written, and its moments are taken while it is in the cache; then
+    each row is read, normalised, rectified and written to its place in the next layer's frame.
+    Backward: the sums that batch norm needs, with the gradient set to 0 where the output is; then
+    the gradient of each row, written over the row of outputs, and of the weights from there; then
+    that of the inputs.
+    """
+
+    def __init__(self, local: _Local, norm: BatchNorm2D, rectify: bool) -> None:
+        super().__init__()
+        self.local, self.norm, self.rectify = local, norm, rectify
+        self.padding = local.padding
+
+    def framed(self, x: Array) -> Array:
+        return self.local.framed(x)
+
+    def forward_framed(
+        self,
+        x: Array,
+        training: bool = False,
+        outer: int = 0,
+        shortcut: _Shortcut | None = None,
+    ) -> Array:
+        """See `Layer`; a shortcut is added before ReLU, to the channels in the middle."""
+        code, geometry = kernels.chosen(), self.local.geometry
+        shape = (*geometry.output_shape, self.local.out_channels, x.shape[3])
+        moments = _Moments(shape) if training else None
+        y = self.local._outputs(x, None if moments is None else moments.add)
+        line = self.norm._line(moments, x.dtype)
+        frame = _frame(shape, outer, x.dtype)
+        z = _inside(frame, outer)
+
+        def row(p: int) -> None:
+            added, stride = (None, 1) if shortcut is None else (shortcut.row(p), shortcut.stride)
+            code.normalise(y[p], line.factor, line.addend, added, stride, self.rectify, z[p])
+
+        over(row, len(y))
+        self._kept = (x, y, z if self.rectify else None, line) if training else None
+        return frame
+
+    def backward(self, gradient: Array, wanted: bool = True) -> Array:
+        of_outputs = self._backward(np.ascontiguousarray(gradient))
+        return self.local._input_gradient(of_outputs) if wanted else gradient
+
+    def backward_into(self, gradient: Array, into: Array) -> Array:
+        return self.local._input_gradient(self._backward(np.ascontiguousarray(gradient)), into)
+
+    def _backward(self, gradient: Array) -> Array:
+        """Set all gradients; return that with respect to what batch norm got."""
+        x, y, z, line = self._taken()
+        before = self.norm._before(gradient, z, y, line)
+        self.local._set_gradients(x, y, before)
+        return y
+
+
+def _steps(layers: list[Layer]) -> list[Layer]:
+    """Layers one after another, of which those that can be are done together."""
+    steps: list[Layer] = []
+    while layers:
+        local, norm, relu = (*layers[:3], None, None)[:3]
+        if isinstance(local, _Local) and isinstance(norm, BatchNorm2D):
+            rectify = isinstance(relu, ReLU)
+            steps.append(_Normalised(local, norm, rectify))
+            layers = layers[2 + rectify :]
+        else:
+            steps.append(layers[0])
+            layers = layers[1:]
+    return steps
+
+
 class Sequential(Layer):
     """Layers one after another, by name."""
 
     def __init__(self, layers: dict[str, Layer]) -> None:
         super().__init__()
         self.layers = layers
+        self.steps = _steps(list(layers.values()))
+        self.padding = self.steps[0].padding
 
     def named(self, name: str) -> Iterator[tuple[str, Layer]]:
         for inner, layer in self.layers.items():
             yield from layer.named(f"{name}.{inner}" if name else inner)
 
+    def framed(self, x: Array) -> Array:
+        return self.steps[0].framed(x)
+
     def forward(self, x: Array, training: bool = False) -> Array:
-        for layer in self.layers.values():
-            x = layer.forward(x, training)
+        return self.forward_framed(self.framed(x), training)
+
+    def forward_framed(self, x: Array, training: bool = False, outer: int = 0) -> Array:
+        wanted = [step.padding for step in self.steps[1:]] + [outer]
+        for step, padding in zip(self.steps, wanted, strict=True):
+            x = step.forward_framed(x, training, padding)
         return x
 
     def backward(self, gradient: Array, wanted: bool = True) -> Array:
-        layers = list(self.layers.values())
-        for layer in layers[:0:-1]:
-            gradient = layer.backward(gradient)
-        return layers[0].backward(gradient, wanted)
+        return self.steps[0].backward(self._back_to_first(gradient), wanted)
+
+    def backward_into(self, gradient: Array, into: Array) -> Array:
+        return self.steps[0].backward_into(self._back_to_first(gradient), into)
+
+    def _back_to_first(self, gradient: Array) -> Array:
+        for step in self.steps[:0:-1]:
+            gradient = step.backward(gradient)
+        return gradient
 
 
 class Residual(Layer):
@@ -559,29 +667,88 @@ class Residual(Layer):
     def __init__(self, branch: Layer, stride: int = 1) -> None:
         super().__init__()
         self.branch, self.stride = branch, integer("stride", stride, minimum=1)
-        self._relu = ReLU()
+        self.padding = branch.padding
+        self._steps = list(branch.steps) if isinstance(branch, Sequential) else [branch]
+        last = self._steps[-1]
+        self._fused = isinstance(last, _Normalised) and not last.rectify
+        if isinstance(last, _Normalised) and self._fused:
+            self._steps[-1] = _Normalised(last.local, last.norm, True)
 
     def named(self, name: str) -> Iterator[tuple[str, Layer]]:
         yield from self.branch.named(name)
 
+    def framed(self, x: Array) -> Array:
+        return self.branch.framed(x)
+
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = self.branch.forward(x, training)
-        self._inner(y, x.shape[2])[...] += x[:: self.stride, :: self.stride]
-        self._kept = x.shape if training else None
-        return self._relu.forward(y, training)
+        return self.forward_framed(self.framed(x), training)
+
+    def forward_framed(self, x: Array, training: bool = False, outer: int = 0) -> Array:
+        shortcut = _Shortcut(_inside(x, self.padding), self.stride)
+        *steps, last = self._steps
+        for step, following in zip(steps, self._steps[1:], strict=True):
+            x = step.forward_framed(x, training, following.padding)
+        z = None
+        if isinstance(last, _Normalised) and self._fused:
+            frame = last.forward_framed(x, training, outer, shortcut)
+        else:
+            y = last.forward_framed(x, training)
+            frame = _frame(y.shape, outer, y.dtype)
+            z = _inside(frame, outer)
+            for p in range(len(y)):
+                z[p] = y[p]
+                kernels.middle(z[p], shortcut.x.shape[2])[...] += shortcut.row(p)[:: self.stride]
+                np.maximum(z[p], 0, out=z[p])
+        self._kept = (shortcut.x.shape, z) if training else None
+        return frame
 
     def backward(self, gradient: Array, wanted: bool = True) -> Array:
-        shape = self._taken()
-        gradient = self._relu.backward(gradient)
-        shortcut = self._inner(gradient, shape[2]).copy()
-        result = self.branch.backward(gradient)
-        result[:: self.stride, :: self.stride] += shortcut
-        return result
+        (shape, z), gradient = self._taken(), np.ascontiguousarray(gradient)
+        if z is None:
+            through = self._steps[-1].backward(gradient)  # which sets rectified positions to 0
+        else:
+            gradient *= z > 0
+            through = self._steps[-1].backward(gradient.copy())
+        if gradient.shape == shape:
+            total = gradient
+        else:
+            total = np.zeros(shape, gradient.dtype)
+            total[:: self.stride, :: self.stride] = kernels.middle(gradient, shape[2])
+        if len(self._steps) == 1:
+            total += through
+            return total
+        for step in self._steps[-2:0:-1]:
+            through = step.backward(through)
+        return self._steps[0].backward_into(through, total)
 
-    def _inner(self, y: Array, channels: int) -> Array:
-        """The channels that the shortcut reaches, in the middle."""
-        first = (y.shape[2] - channels) // 2
-        return y[:, :, first : first + channels]
+
+def _frame(shape: tuple[int, ...], width: int, dtype: Any) -> Array:
+    """Return an array with space for one of a shape within zeros on every side; see `_inside`."""
+    rows, columns, *others = shape
+    frame = np.empty((rows + 2 * width, columns + 2 * width, *others), dtype)
+    if width:
+        frame[:width] = frame[-width:] = 0
+        frame[:, :width] = frame[:, -width:] = 0
+    return frame
+
+
+def _inside(frame: Array, width: int) -> Array:
+    """Return what lies within a frame, a view."""
+    return frame[width:-width, width:-width] if width else frame
+
+
+def _framed(x: Array, width: int) -> Array:
+    """Return a copy within zeros; the array itself if there are none and it is in order."""
+    if width == 0:
+        return np.ascontiguousarray(x)
+    frame = _frame(x.shape, width, x.dtype)
+    inside = _inside(frame, width)
+
+    def row(h: int) -> None:
+        inside[h] = x[h]
+
+    over(row, len(x))
+    return frame
 
 
 def softmax(logits: Array) -> Array:

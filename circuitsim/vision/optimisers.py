@@ -8,10 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from circuitsim.vision import kernels
 from circuitsim.vision.layers import Array
 from circuitsim.vision.parallel import over
-
-_PIECE = 2**15  # numbers that are updated at a time, while they are in a core's cache
 
 
 class Optimiser:
@@ -48,10 +47,12 @@ class Optimiser:
     def step(self, rate: float) -> None:
         """Change the parameters, with a learning rate of ``rate``."""
         self.steps += 1
+        code = kernels.chosen()
+        change = getattr(code, type(self).__name__.lower())
         pieces = [
-            (name, slice(first, first + _PIECE))
+            (name, slice(first, first + code.PIECE))
             for name, p in self._parameters.items()
-            for first in range(0, p.size, _PIECE)
+            for first in range(0, p.size, code.PIECE)
         ]
 
         def update(n: int) -> None:
@@ -59,13 +60,13 @@ class Optimiser:
             decay = self._decay if name.endswith("weights") else 0.0
             moments = [self.state[f"{m}.{name}"].reshape(-1)[piece] for m in self.moments]
             parameter = self._parameters[name].reshape(-1)[piece]
-            self._update(parameter, self._gradients[name].reshape(-1)[piece], moments, rate, decay)
+            gradient = self._gradients[name].reshape(-1)[piece]
+            change(parameter, gradient, moments, self._numbers(rate, decay))
 
         over(update, len(pieces))
 
-    def _update(
-        self, parameter: Array, gradient: Array, moments: list[Array], rate: float, decay: float
-    ) -> None:
+    def _numbers(self, rate: float, decay: float) -> tuple[float, ...]:
+        """Return what the kernel of the optimiser's name wants."""
         raise NotImplementedError
 
 
@@ -91,15 +92,8 @@ class SGD(Optimiser):
         super().__init__(parameters, gradients, weight_decay)
         self._momentum = momentum
 
-    def _update(
-        self, parameter: Array, gradient: Array, moments: list[Array], rate: float, decay: float
-    ) -> None:
-        (velocity,) = moments
-        velocity *= self._momentum
-        velocity += gradient
-        if decay:
-            velocity += decay * parameter
-        parameter -= rate * velocity
+    def _numbers(self, rate: float, decay: float) -> tuple[float, ...]:
+        return self._momentum, decay, rate
 
 
 class AdamW(Optimiser):
@@ -114,26 +108,12 @@ class AdamW(Optimiser):
     betas = (0.9, 0.999)
     epsilon = 1e-8
 
-    def _update(
-        self, parameter: Array, gradient: Array, moments: list[Array], rate: float, decay: float
-    ) -> None:
-        mean, square = moments
+    def _numbers(self, rate: float, decay: float) -> tuple[float, ...]:
         first, second = self.betas
-        mean *= first
-        mean += (1 - first) * gradient
-        square *= second
-        change = np.square(gradient)
-        change *= 1 - second
-        square += change
         # rate * (mean/(1 - first^t)) / (sqrt(square/(1 - second^t)) + epsilon)
-        np.sqrt(square, out=change)
-        change *= 1 / math.sqrt(1 - second**self.steps)
-        change += self.epsilon
-        np.divide(mean, change, out=change)
-        change *= rate / (1 - first**self.steps)
-        if decay:
-            parameter *= 1 - rate * decay
-        parameter -= change
+        correction = 1 / math.sqrt(1 - second**self.steps)
+        rate_now = rate / (1 - first**self.steps)
+        return first, second, correction, self.epsilon, rate_now, 1 - rate * decay
 
 
 def step_factor(done: float, milestones: Sequence[int], factor: float) -> float:
