@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import classify_report, cli, drawing
-from circuitsim.classify_options import SLEEP, add_data, data_arguments, load_data
+from circuitsim.classify_options import SLEEP, add_border, add_data, data_arguments, load_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.comparison import Comparison, Job, Result
@@ -41,7 +41,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
         default=None,
         metavar="NAME",
         help="conv, lc (locally connected), or how lc shares weights and the batches from one "
-        "sleep to the next; None: conv lc instant-1 instant-10 instant-100 circuit-10 gated-10",
+        "sleep to the next; None: conv lc instant-1 instant-10 instant-100 circuit-10 "
+        "inhibition_gated-10",
     )
     what.add_argument(
         "--crop-padding",
@@ -105,6 +106,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
             metavar=name[0].upper(),
             help=text,
         )
+    add_border(asleep, "asleep")
     how = p.add_argument_group("how to run it")
     how.add_argument(
         "--jobs",
@@ -179,7 +181,7 @@ def _comparison(options: argparse.Namespace) -> Comparison:
         paddings=tuple(options.crop_padding),
         rates=tuple(options.rates),
         validation=options.validation,
-        sleep={name: getattr(options, name) for name in SLEEP},
+        sleep={name: getattr(options, name) for name in (*SLEEP, "border")},
         **{name: getattr(options, name) for name in names},
     )
 
@@ -350,7 +352,7 @@ def _arguments(comparison: Comparison, job: Job) -> list[str]:
     )  # fmt: skip
     options |= {name: getattr(training, name) for name in names}
     if sharing is not None and sharing.method != "instant":
-        options |= {name: getattr(sharing, name) for name in SLEEP}
+        options |= {name: getattr(sharing, name) for name in (*SLEEP, "border")}
     return [
         text
         for name, value in options.items()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # What a sleep is unless said otherwise: short, since training brings little of what it removes
 # until the next one; and with strong inhibition, since the mean weights decay too, and faster the
-# weaker it is, whereas border positions keep theirs. See docs/sharing.md.
+# weaker it is. See docs/sharing.md.
 SLEEP = {"presentations_per_input": 0.5, "gamma": 1e-3, "alpha": 50.0}
 
 
@@ -123,4 +123,16 @@ def add_threads(p: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
         default=None,
         metavar="T",
         help="threads to use; None: the cores available",
+    )
+
+
+def add_border(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str | None) -> None:
+    """Add the option that says whether border positions sleep."""
+    p.add_argument(
+        "--border",
+        default=default,
+        metavar="HOW",
+        help="whether positions whose fields reach into the padding share weights too: asleep (the "
+        "patterns go on into the padding) or awake (they keep their weights, as in the authors' "
+        "sleep by a rule)" + ("" if default else "; None: asleep"),
     )

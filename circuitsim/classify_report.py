@@ -201,7 +201,12 @@ def _markdown(rows: list[Row], seeds: int) -> str:
 
 def _text(rows: list[Row], seeds: int) -> str:
     """Return what of the table fits a terminal."""
-    short = {"training top-1 (%)": "train", "gap closed (%)": "closed"}
+    short = {
+        "test top-1 (%)": "test (%)",
+        "training top-1 (%)": "train",
+        "padding": "pad",
+        "gap closed (%)": "closed",
+    }
     chosen = [n for n, name in enumerate(_COLUMNS) if "sleep" not in name and name != "s/epoch"]
     cells = [_COLUMNS, *(_cells(row, seeds) for row in rows)]
     lines = [[short.get(line[n], line[n]) for n in chosen] for line in cells]
@@ -225,8 +230,11 @@ def _snr(value: float) -> str:
 def _caption(comparison: Comparison, data: xr.Dataset, rows: list[Row], command_line: str) -> str:
     from circuitsim.plots.classifiers import label
 
-    dynamic = [v for v in comparison.variants if v.method not in ("none", "instant")]
-    sleep = ", ".join(f"{n.replace('_', ' ')} {v:g}" for n, v in comparison.sleep.items())
+    dynamic = [v for v in comparison.variants if v.method not in (None, "instant")]
+    sleep = ", ".join(
+        f"{n.replace('_', ' ')} {v if isinstance(v, str) else format(v, 'g')}"
+        for n, v in comparison.sleep.items()
+    )
     paragraphs = [
         "# Classifiers that share weights in their sleep, and others",
         f"`{command_line}`",
@@ -245,16 +253,25 @@ def _caption(comparison: Comparison, data: xr.Dataset, rows: list[Row], command_
         "where conv is no better than lc. Seconds are those of the fastest epoch, with one thread; "
         "other work on the machine makes them longer. Asleep is the median over epochs. Training "
         "accuracy is measured while the network changes, in the last epoch. SNRs are geometric "
-        "means over layers and seeds, that before sleep over epochs too. Border positions share "
-        "weights only in `instant`.",
+        "means over layers and seeds, that before sleep over epochs too. "
+        + (
+            "Border positions share weights too."
+            if comparison.sleep["border"] == "asleep"
+            else "Border positions share weights only in `instant`."
+        ),
     ]
     if dynamic:
         paragraphs.append(
             f"Sleep of {', '.join(label(v.name) for v in dynamic)}: {sleep}, the presentations in "
             "proportion to the learning rate since the last sleep; other values are the defaults "
             "of `circuitsim.vision.sharing.Sharing`. A sleep also makes the mean weights "
-            "of each pool decay, the faster the weaker inhibition is, whereas border positions, "
-            "which do not sleep, keep theirs: that is why these sleeps are short, and inhibition "
+            "of each pool decay, the faster the weaker inhibition is"
+            + (
+                ""
+                if comparison.sleep["border"] == "asleep"
+                else ", whereas border positions, which do not sleep, keep theirs"
+            )
+            + ": that is why these sleeps are short, and inhibition "
             "is stronger than in the circuit of the paper's Figure 4 (alpha 10)."
         )
     if len(comparison.rates) > 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim import cli
-from circuitsim.classify_options import SLEEP, add_data, add_threads, load_data
+from circuitsim.classify_options import SLEEP, add_border, add_data, add_threads, load_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.runs import Run
@@ -25,7 +25,7 @@ DESCRIPTION = (
     "options and the data alone, not on the number of threads, nor on having been interrupted."
 )
 
-_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha")
+_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha", "border")
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -139,7 +139,9 @@ def add_options(p: argparse.ArgumentParser) -> None:
         "--sharing",
         default="none",
         metavar="HOW",
-        help="how locally connected layers share weights: none, instant, rule, circuit or gated",
+        help="how locally connected layers share weights: none; instant (averaging); or the rule "
+        "by which they sleep: circuit, inhibition_gated, mean_subtracted, or another that is "
+        "linear, as 'name = signal'",
     )
     asleep.add_argument(
         "--share-every",
@@ -177,7 +179,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
             "sharing-rate",
             float,
             "RATE",
-            "learning rate in a sleep, of a step of 1 ms (of an update, for rule), dimensionless",
+            "learning rate in a sleep, of a step of 1 ms (of an update, for mean_subtracted), "
+            "dimensionless",
             "one that suits the number of inputs",
         ),
     ):
@@ -188,6 +191,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
             metavar=letter,
             help=f"{what}; None: {default}",
         )
+    add_border(asleep, None)
     how = p.add_argument_group("how to run it")
     add_threads(how)
     how.add_argument(
@@ -257,6 +261,7 @@ def body(options: argparse.Namespace) -> int:
             attributes = {
                 "title": "History of the training of an image classifier",
                 "run": json.dumps(run.plain()),
+                "sharing": "none" if run.sharing is None else str(run.sharing),
                 **_provenance(options),
             }
             trainer.run(directory, observer.advanced, attributes=attributes)
@@ -273,8 +278,6 @@ def body(options: argparse.Namespace) -> int:
 
 def _notes(run: Run, trainer: Trainer) -> Iterator[str]:
     """Say where sleep will do nothing."""
-    from circuitsim.vision.pools import pools
-
     if run.sharing is None:
         return
     total = run.training.epochs * trainer.per_epoch
@@ -283,15 +286,17 @@ def _notes(run: Run, trainer: Trainer) -> Iterator[str]:
             f"the training has {total} batches, so that with --share-every "
             f"{run.training.share_every} the network never sleeps"
         )
+        return
     awake = [
         name
         for name, layer in trainer.network.lc_layers().items()
-        if all(pool.size < 2 for pool in pools(layer.geometry))
+        if all(pool.size < 2 for pool in run.sharing.pools(layer.geometry))
     ]
-    if awake and run.sharing.method != "instant":
+    if awake:
+        remedy = " or --border asleep" if run.sharing.border == "awake" else ""
         yield (
-            f"no two positions of {', '.join(awake)} see the same pattern in full, so there the "
-            "sleep shares nothing; larger images, or --sharing instant, do"
+            f"no two positions of {', '.join(awake)} see the same pattern, so there the sleep "
+            f"shares nothing; larger images{remedy} may help"
         )
 
 
@@ -340,49 +345,50 @@ def _described(options: argparse.Namespace, data: Any) -> Run:
 def _sharing(options: argparse.Namespace) -> Sharing | None:
     from brian2 import ms
 
-    from circuitsim.validation import one_of
-    from circuitsim.vision.sharing import METHODS, Sharing
+    from circuitsim.vision.sharing import Sharing
 
-    one_of("sharing", options.sharing, METHODS)
-    fields = {"sharing_rate": "learning_rate"}
+    method, fields = options.sharing, {"sharing_rate": "learning_rate"}
     names: tuple[str, ...] = (*_OF_SLEEP, "tau", "sharing_rate")
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    if options.sleep_length != "learning":
-        names += ("sleep_length",)
-    idle = [n for n in names if getattr(options, n) is not None]
-    if options.sharing in ("none", "instant") and idle:
+    rule = None
+    if method != "none":
+        with _sharing_options():
+            rule = Sharing(method).rule
+    if rule is None:  # neither presentations nor what they depend on; and no border without sharing
+        idle = [n for n in given if n != "border" or method == "none"]
+        idle += ["sleep_length"] if options.sleep_length != "learning" else []
+    else:
+        idle = [n for n in ("alpha", "tau") if n in given and rule.per_presentation]
+    if idle:
         option = idle[0].replace("_", "-")
-        raise cli.UsageError(f"--{option} has no effect with --sharing {options.sharing}")
-    without = [n for n in ("alpha", "tau") if n in given and options.sharing == "rule"]
-    if without:
-        raise cli.UsageError(f"--{without[0]} has no effect with --sharing rule")
+        raise cli.UsageError(f"--{option} has no effect with --sharing {method}")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
-    if options.sharing == "none":
+    if method == "none":
         return None
     if options.share_every is None:
-        raise cli.UsageError(
-            f"--sharing {options.sharing} needs --share-every, the batches between sleeps"
-        )
+        raise cli.UsageError(f"--sharing {method} needs --share-every, the batches between sleeps")
     if "tau" in given:
         given["tau"] = given["tau"] * ms
-    if options.sharing != "instant":
+    if rule is not None:
         given = SLEEP | given
     with _sharing_options():
-        return Sharing(options.sharing, **{fields.get(n, n): v for n, v in given.items()})
+        return Sharing(method, **{fields.get(n, n): v for n, v in given.items()})
 
 
 @contextmanager
 def _sharing_options() -> Iterator[None]:
-    """Name the option of sharing in an error, not that of training."""
+    """Name the option of sharing in an error, not one of the same name."""
     from circuitsim.validation import ParameterError
 
+    of_rule = dict.fromkeys(("Sharing.method", "Rule.name", "Rule.signal"), "sharing")
+    options = {"Sharing.learning_rate": "sharing_rate", **of_rule}
     try:
         yield
     except ParameterError as error:
-        if error.parameter != "Sharing.learning_rate":
+        if error.parameter not in options:
             raise
-        raise ParameterError("sharing_rate", error.rule, error.value) from None
+        raise ParameterError(options[error.parameter], error.rule, error.value) from None
 
 
 def _check_same(options: argparse.Namespace, run: Run) -> None:
@@ -390,6 +396,8 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     from dataclasses import asdict
 
     from brian2 import ms
+
+    from circuitsim.vision.sharing import Sharing
 
     of_run: dict[str, Any] = {"dataset": run.dataset, "sharing": "none"}
     of_run |= asdict(run.architecture) | asdict(run.training)
@@ -415,6 +423,9 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
         "kept",
         "prog",
     )
+    if options.sharing != "none":
+        with _sharing_options():
+            options.sharing = Sharing(options.sharing).method  # a definition in its usual form
     parser = cli.Parser()
     add_options(parser)
     defaults = parser.parse_args([])

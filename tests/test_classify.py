@@ -215,9 +215,16 @@ def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "notes"),
     [
-        ("--sharing instant --share-every 10", []),
+        ("--sharing instant --share-every 10", ["no two positions of layer3, layer4 see"]),
         ("--sharing instant --share-every 11", ["has 10 batches", "--share-every 11"]),
-        ("--sharing rule --share-every 10", ["no two positions of layer1, layer2, layer3, layer4"]),
+        (
+            "--sharing mean_subtracted --share-every 10 --border awake",
+            [
+                "no two positions of layer1, layer2, layer3, layer4 see",
+                "or --border asleep may help",
+            ],
+        ),
+        ("--sharing mean_subtracted --share-every 10", ["no two positions of layer3, layer4 see"]),
         ("", []),
     ],
 )
@@ -298,10 +305,10 @@ def test_sleeps_grow_shorter_as_less_is_learned(options, expected, data, tmp_pat
     schedule = {"epochs": 3, "batch_size": 100, "validation": 0.0, "share_every": 4}
     trainer = trained(described(data, **schedule | options), data, tmp_path / "run")
     of_layers = len(trainer.network.lc_layers())
-    np.testing.assert_allclose(lengths[of_layers::of_layers], expected, rtol=1e-12)
+    np.testing.assert_allclose(lengths[::of_layers], expected, rtol=1e-12)
     # Layers of a sleep share patterns, sleeps do not.
-    assert len(set(seeds[of_layers : 2 * of_layers])) == 1
-    assert len(set(seeds[of_layers:])) == 2
+    assert len(set(seeds[:of_layers])) == 1
+    assert len(set(seeds)) == 2
 
 
 def test_statistics_of_batch_norm_are_those_of_the_weights_that_are_tested(data, tmp_path):
@@ -317,6 +324,32 @@ def test_statistics_of_batch_norm_are_those_of_the_weights_that_are_tested(data,
     trainer._write(tmp_path / "run")
     found = load(tmp_path / "run").logits(data.test.images)
     assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("gated", Sharing("inhibition_gated", presentations=20, border="awake")),
+        ("rule", Sharing("mean_subtracted", presentations=20, border="awake")),
+        ("circuit", Sharing("circuit", presentations=20, border="awake")),
+        ("instant", Sharing("instant", presentations=20)),
+        ("none", None),
+    ],
+)
+def test_runs_of_earlier_versions_mean_what_they_meant(former, now, data, tmp_path):
+    """They left border positions awake, but averaged them, and had other names for two rules."""
+    run = described(data, share_every=5)
+    run.write(tmp_path, {})
+    content = json.loads((tmp_path / "run.json").read_text())
+    del content["sharing"]["border"]
+    content["sharing"]["method"] = former
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    found = Run.read(tmp_path)
+    every = None if now is None else 5
+    assert found.training == replace(run.training, share_every=every)
+    assert found.plain() == replace(run, sharing=now, training=found.training).plain()
+    if now is not None:
+        assert found.plain()["sharing"]["border"] == now.border
 
 
 def test_the_seed_fixes_everything_and_matters(data, tmp_path):
@@ -393,12 +426,23 @@ def test_hits_and_confusion(rng):
         ("--network big", "--network big: must be one of resnet20, small"),
         ("--connectivity full", "--connectivity full: must be one of conv, lc"),
         ("--sharing often", "--sharing often: must be one of"),
-        ("--sharing rule", "--sharing rule needs --share-every"),
+        ("--sharing circuit", "--sharing circuit needs --share-every"),
+        ("--sharing gated", "--sharing gated: must be one of circuit, inhibition_gated, instant,"),
+        ("--sharing mine=r-q", "--sharing r-q: must use r, r_inh, b, z, z_mean"),
+        ("--border awake", "--border has no effect with --sharing none"),
+        ("--sharing circuit --share-every 1 --border left", "--border left: must be one of asl"),
         ("--share-every 3", "--share-every 3: needs a way of sharing"),
         ("--sharing instant --share-every 3 --alpha 2", "--alpha has no effect with"),
-        ("--sharing rule --share-every 3 --alpha 2", "--alpha has no effect with --sharing rule"),
+        (
+            "--sharing mean_subtracted --share-every 3 --alpha 2",
+            "--alpha has no effect with --sharing mean_subtracted",
+        ),
+        (
+            "--sharing mine=z-z_mean --share-every 3 --tau 2",
+            "--tau has no effect with --sharing mine=z-z_mean",
+        ),
         ("--alpha 2", "--alpha has no effect with --sharing none"),
-        ("--sharing rule --share-every 1 --connectivity conv", "needs --connectivity lc"),
+        ("--sharing circuit --share-every 1 --connectivity conv", "needs --connectivity lc"),
         ("--sharing circuit --share-every 1 --sharing-rate 9", "--sharing-rate 9: is too high"),
         ("--sharing circuit --share-every 1 --alpha 80", "--alpha 80: Euler"),
         ("--sharing circuit --share-every 1 --tau -1", "--tau -1: must be > 0 ms"),

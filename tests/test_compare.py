@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,6 +22,8 @@ from circuitsim.vision.comparison import Comparison, Job, Result, Variant, conde
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing, layer_snr_w
+
+FIGURES = Path(__file__).parents[1] / "figures"
 
 
 def result(accuracy=0.5, part="test", epochs=1, snr=(), **more):
@@ -49,9 +52,12 @@ def test_names_of_variants():
     """They say how layers are connected and how they share."""
     one = Variant("circuit-10")
     assert (one.connectivity, one.method, one.every) == ("lc", "circuit", 10)
-    assert (Variant("conv").connectivity, Variant("lc").method) == ("conv", "none")
-    for name in ("CONV", "none-10", "instant", "instant-", "instant-0", "instant-010", "rule-1.5",
-                 "gated--1", "instant-" + "9" * 5000):  # fmt: skip
+    assert (Variant("conv").connectivity, Variant("lc").method) == ("conv", None)
+    assert Variant("inhibition_gated-10").method == "inhibition_gated"
+    for name in (
+        "CONV", "none-10", "instant", "instant-", "instant-0", "instant-010", "gated-1",
+        "mean_subtracted-1.5", "inhibition_gated--1", "instant-" + "9" * 5000,
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match="variants"):
             Variant(name)
 
@@ -125,10 +131,10 @@ def test_table():
 def test_no_gap_where_there_is_none():
     """Where conv is no better than lc, nothing can be closed."""
     comparison = Comparison(
-        variants=tuple(map(Variant, ("conv", "lc", "rule-2"))), paddings=(0,), rates=(1e-3,),
-        epochs=1, seeds=1,
+        variants=tuple(map(Variant, ("conv", "lc", "mean_subtracted-2"))), paddings=(0,),
+        rates=(1e-3,), epochs=1, seeds=1,
     )  # fmt: skip
-    values = {"conv": 0.5, "lc": 0.6, "rule-2": 0.7}
+    values = {"conv": 0.5, "lc": 0.6, "mean_subtracted-2": 0.7}
     results = {f"{name}_padding0_seed0": result(value) for name, value in values.items()}
     assert np.isnan([row.gap for row in table(condensed(comparison, results))]).all()
 
@@ -151,7 +157,10 @@ def test_report_is_drawn_again_from_its_data(made, tmp_path, capsys):
     classify_report.write(made, tmp_path / "a", "some command", with_data=True)
     data, line = classify_report.load(tmp_path / "a" / "classifiers.nc")
     assert line == "some command"
-    assert Comparison.from_json(data.attrs["comparison"]).sleep == {"alpha": 20.0}
+    assert Comparison.from_json(data.attrs["comparison"]).sleep == {
+        "alpha": 20.0,
+        "border": "asleep",
+    }
     for name in made.variables:
         assert made[name].dims == data[name].dims
         np.testing.assert_array_equal(made[name], data[name])
@@ -159,9 +168,9 @@ def test_report_is_drawn_again_from_its_data(made, tmp_path, capsys):
     for kind in ("png", "pdf", "md", "csv"):
         first, second = ((tmp_path / d / f"classifiers.{kind}").read_bytes() for d in "ab")
         assert first == second
-    assert "gated, every 10 batches" in (tmp_path / "a" / "classifiers.md").read_text()
+    assert "inhibition gated, every 10 batches" in (tmp_path / "a" / "classifiers.md").read_text()
     said = capsys.readouterr().out
-    assert "gated-10 " in said
+    assert "inhibition_gated-10 " in said
     assert max(map(len, said.split("written:")[0].splitlines())) <= 80
     rows = list(csv.DictReader((tmp_path / "a" / "classifiers.csv").open()))
     assert len(rows) == 14
@@ -213,6 +222,8 @@ def test_damaged_data(made, tmp_path):
 class Watched:
     """A way of sharing that remembers the weights before each sleep."""
 
+    border = "asleep"
+
     def __init__(self):
         self.before = []
 
@@ -244,7 +255,7 @@ def test_history_tells_of_sleep(tmp_path, rng):
     assert history["seconds_asleep"].shape == (2,)
 
 
-@pytest.mark.parametrize("method", ["rule", "gated"])
+@pytest.mark.parametrize("method", ["mean_subtracted", "inhibition_gated"])
 def test_presentations_for_each_input(method, rng):
     """So many for each of the K inputs are that number times K."""
     geometry = Geometry((7, 7), kernel=2)
@@ -269,7 +280,7 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
     runs, output = tmp_path / "runs", tmp_path / "figures"
     arguments = [
         "compare", "--dataset", "digits", "--width", 4, "--epochs", 2, "--seeds", 1, "--jobs", 1,
-        "--variants", "lc", "gated-3", "--crop-padding", 0, "--rates", 0.01,
+        "--variants", "lc", "inhibition_gated-3", "--crop-padding", 0, "--rates", 0.01,
         "--runs", runs, "--output", output,
     ]  # fmt: skip
     environment = {**os.environ, "CIRCUITSIM_TEST_MARK": str(tmp_path / "mark")}
@@ -295,11 +306,11 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
         return capsys.readouterr().out
 
     said = again()
-    assert "[2/2] gated-3" in said
+    assert "[2/2] inhibition_gated-3" in said
     assert "lc, padding" not in said
-    assert re.search(r"^gated-3 +0 ", said, re.MULTILINE)
+    assert re.search(r"^inhibition_gated-3 +0 ", said, re.MULTILINE)
     after = checkpoints_of(runs)
-    assert set(after) == {"lc_padding0_seed0", "gated-3_padding0_seed0"}
+    assert set(after) == {"lc_padding0_seed0", "inhibition_gated-3_padding0_seed0"}
     assert after["lc_padding0_seed0"] == before["lc_padding0_seed0"]
     assert {path.suffix for path in output.iterdir()} == {".nc", ".pdf", ".png", ".md", ".csv"}
 
@@ -358,3 +369,26 @@ def test_mistakes(options, message, tmp_path, capsys, monkeypatch):
     assert message in said
     assert "Traceback" not in said
     assert not list(tmp_path.iterdir())
+
+
+def test_comparisons_of_earlier_versions_mean_what_they_meant():
+    """They left border positions awake, but averaged them, and had other names for two rules."""
+    now = Comparison(
+        variants=tuple(map(Variant, ("lc", "instant-1", "circuit-10", "inhibition_gated-10"))),
+        sleep={"alpha": 50.0, "border": "awake"},
+    )
+    content = json.loads(now.to_json())
+    del content["sleep"]["border"]
+    content["variants"][-1] = "gated-10"
+    found = Comparison.from_json(json.dumps(content))
+    assert found == now
+    assert found.sharing(Variant("circuit-10")).border == "awake"
+    assert found.sharing(Variant("instant-1")).border == "asleep"
+
+
+@pytest.mark.parametrize("path", sorted(FIGURES.glob("**/classifiers.nc")), ids=str)
+def test_committed_comparisons_are_read(path):
+    data, _ = classify_report.load(path)
+    comparison = Comparison.from_json(data.attrs["comparison"])
+    assert list(data["variant"].to_numpy()) == [v.name for v in comparison.variants]
+    assert Comparison.from_json(comparison.to_json()) == comparison

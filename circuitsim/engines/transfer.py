@@ -80,31 +80,65 @@ class Transfer:
         Returns
         -------
         ndarray, shape (..., neuron, input)
+            float32 if the weights are, else float64.
 
         Raises
         ------
         ParameterError
             If the shape of the weights does not fit.
         """
-        start = np.asarray(weights, dtype=float)
+        start = np.asarray(weights)
+        dtype = np.float32 if start.dtype == np.float32 else np.float64
+        # Products of arrays that do not lie row by row are many times slower than this copy.
+        start = np.ascontiguousarray(start, dtype)
         n_inputs = self.mean_by_rate.shape[-1]
         if start.ndim < 2 or start.shape[-1] != n_inputs:
             raise ParameterError(
                 "weights", f"must have the shape (..., neuron, {n_inputs})", start.shape
             )
+        mean = start.mean(axis=-2, keepdims=True, dtype=np.float64).astype(dtype)
+        final = _rows_times(start - mean, self.deviation)
+        final += _rows_times(mean, self.mean)
+        if rate is None and rate_inh is None and not self.b.any():
+            return final  # rates at rest add nothing
         above = np.zeros(start.shape[:-1]) if rate is None else np.asarray(rate, dtype=float)
         above = above - self.b[..., np.newaxis]
         inhibition = np.zeros(start.shape[:-2]) if rate_inh is None else np.asarray(rate_inh)
-
-        mean, mean_above = start.mean(axis=-2, keepdims=True), above.mean(axis=-1, keepdims=True)
-        final = (start - mean) @ self.deviation
-        final += (above - mean_above)[..., np.newaxis] * self.deviation_by_rate[..., np.newaxis, :]
-        final += mean @ self.mean
+        mean_above = above.mean(axis=-1, keepdims=True)
+        deviations_above = (above - mean_above)[..., np.newaxis]
         by_rates = (
             mean_above * self.mean_by_rate + inhibition[..., np.newaxis] * self.mean_by_inhibition
         )
+        final += deviations_above * self.deviation_by_rate[..., np.newaxis, :]
         final += by_rates[..., np.newaxis, :]
         return final
+
+    def reordered(self, order: ArrayLike) -> Transfer:
+        """The same for neurons that see each pattern's numbers in another order.
+
+        Parameters
+        ----------
+        order : array_like of int, shape (input,)
+            Input n sees number ``order[n]`` of the patterns; a permutation.
+        """
+        columns = np.asarray(order)
+        rows = columns[:, np.newaxis]
+        return Transfer(
+            self.deviation[..., rows, columns],
+            self.deviation_by_rate[..., columns],
+            self.mean[..., rows, columns],
+            self.mean_by_rate[..., columns],
+            self.mean_by_inhibition[..., columns],
+            self.b,
+        )
+
+
+def _rows_times(rows: Array, matrix: Array) -> Array:
+    """``rows @ matrix``, as one product where one matrix serves all; in the rows' precision."""
+    matrix = matrix.astype(rows.dtype)
+    if matrix.ndim > 2:
+        return np.matmul(rows, matrix)
+    return (rows.reshape(-1, rows.shape[-1]) @ matrix).reshape(rows.shape)
 
 
 def transfer(

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from circuitsim import measures
 from circuitsim.plots.style import COLOURS, COLUMN, TEXT_WIDTH, THIN, panel_letter, paper
 
-_METHODS = {"instant": 0, "circuit": 1, "gated": 2, "rule": 3}
-_MARKERS = {"instant": "o", "circuit": "s", "gated": "D", "rule": "^"}
+_METHODS = {"instant": 0, "circuit": 1, "inhibition_gated": 2, "mean_subtracted": 3}
+_OTHER = 5  # colour of rules from outside
+_MARKERS = {"instant": "o", "circuit": "s", "inhibition_gated": "D", "mean_subtracted": "^"}
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1, 1, 1)))
 _CONV, _LC = COLOURS[6], COLOURS[4]
 
@@ -82,6 +83,7 @@ def label(variant: str) -> str:
     if variant in ("conv", "lc"):
         return {"conv": "convolutional", "lc": "locally connected"}[variant]
     method, _, every = variant.partition("-")
+    method = method.replace("_", " ")
     return f"{method}, every {'batch' if every == '1' else f'{every} batches'}"
 
 
@@ -89,7 +91,8 @@ def _against_interval(axis: Axes, part: xr.Dataset, variants: list[str]) -> None
     every = sorted({int(v.partition("-")[2]) for v in variants if "-" in v}, reverse=True)
     places = {interval: n for n, interval in enumerate(every, 1)}
     # Methods side by side where they have the same interval.
-    methods = [m for m in _METHODS if any(v.startswith(f"{m}-") for v in variants)]
+    methods = list(dict.fromkeys(v.partition("-")[0] for v in variants if "-" in v))
+    methods.sort(key=lambda method: _METHODS.get(method, _OTHER))
     shifts = dict(zip(methods, np.linspace(-0.12, 0.12, len(methods)), strict=True))
     last = 100 * part["test_top1"].isel(epoch=-1)
     lines: dict[str, list[tuple[float, float]]] = {}
@@ -161,7 +164,7 @@ def _style(variant: str, variants: list[str]) -> tuple[str, object]:
         return (_CONV, "-") if variant == "conv" else (_LC, "-")
     method = variant.partition("-")[0]
     alike = [v for v in variants if v.startswith(f"{method}-")]
-    return COLOURS[_METHODS[method]], _DASHES[alike.index(variant) % len(_DASHES)]
+    return COLOURS[_METHODS.get(method, _OTHER)], _DASHES[alike.index(variant) % len(_DASHES)]
 
 
 def _handle(variant: str, variants: list[str]) -> Line2D:

@@ -28,13 +28,13 @@ from circuitsim.vision.datasets import NAMES, Dataset
 from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture
 from circuitsim.vision.runs import Run
-from circuitsim.vision.sharing import METHODS, Sharing
+from circuitsim.vision.sharing import INSTANT, Sharing, former
 from circuitsim.vision.training import Progress, Training, check_images, history, split
 
 __dir__ = own(__name__, "FURTHER", "VARIABLES", "VARIANTS")
 
 VARIANTS = (
-    "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "gated-10",
+    "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "inhibition_gated-10",
 )  # fmt: skip
 FURTHER = 3  # times that rates are tried beyond either end of those given
 _EPOCHS = ("variant", "padding", "seed", "epoch")
@@ -44,7 +44,7 @@ VARIABLES = {
     "test_loss": (_EPOCHS, "cross-entropy on test images", "nat"),
     "test_top1": (_EPOCHS, "top-1 accuracy on test images", "1"),
     "test_top5": (_EPOCHS, "top-5 accuracy on test images", "1"),
-    "snr_w": ((*_EPOCHS, "layer"), "SNR_w (Eq. 6), mean over inner pools", "1"),
+    "snr_w": ((*_EPOCHS, "layer"), "SNR_w (Eq. 6), mean over pools", "1"),
     "snr_w_before_sleep": ((*_EPOCHS, "layer"), "SNR_w before the epoch's last sleep", "1"),
     "seconds": (_EPOCHS, "time spent on the epoch", "s"),
     "seconds_asleep": (_EPOCHS, "of these, spent on sleeps", "s"),
@@ -62,7 +62,8 @@ class Variant:
     ----------
     name : str
         ``conv``; ``lc``, locally connected and never asleep; or how locally connected layers share
-        weights, and the batches from one sleep to the next: ``instant-10``, ``circuit-10``.
+        weights (``instant`` or the name of a rule) and the batches from one sleep to the next:
+        ``instant-10``, ``circuit-10``.
 
     Raises
     ------
@@ -76,14 +77,15 @@ class Variant:
         if self.name in ("conv", "lc"):
             return
         method, _, every = self.name.partition("-")
-        methods = [m for m in METHODS if m != "none"]
-        if method not in methods or not re.fullmatch("[1-9][0-9]{0,8}", every):
+        form = "must be conv, lc, or how to share with the batches between sleeps, like instant-10"
+        if not method.isidentifier() or not re.fullmatch("[1-9][0-9]{0,8}", every):
+            raise ParameterError("variants", form, self.name)
+        try:
+            Sharing(method)
+        except ParameterError as error:
             raise ParameterError(
-                "variants",
-                f"must be conv, lc, or {', '.join(methods)} with the batches from one sleep to the "
-                "next, like instant-10",
-                self.name,
-            )
+                "variants", f"{form}; how to share {error.rule}", self.name
+            ) from None
 
     @property
     def connectivity(self) -> str:
@@ -91,14 +93,14 @@ class Variant:
         return "conv" if self.name == "conv" else "lc"
 
     @property
-    def method(self) -> str:
-        """As in `Sharing`."""
-        return "none" if self.name in ("conv", "lc") else self.name.partition("-")[0]
+    def method(self) -> str | None:
+        """As in `Sharing`; None without sleep."""
+        return None if self.name in ("conv", "lc") else self.name.partition("-")[0]
 
     @property
     def every(self) -> int | None:
         """Batches from one sleep to the next; None without sleep."""
-        return None if self.method == "none" else int(self.name.partition("-")[2])
+        return None if self.method is None else int(self.name.partition("-")[2])
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Comparison:
     validation : float
         Share of the training images on which these are compared.
     sleep : mapping
-        Fields of `Sharing` for variants that simulate sleep.
+        Fields of `Sharing` for variants that simulate sleep; ``border`` is among them.
 
     Raises
     ------
@@ -188,6 +190,9 @@ class Comparison:
         if list(self.rates) != sorted(self.rates):
             raise ParameterError("rates", "must be in ascending order", self.rates)
         integer("rate_epochs", self.rate_epochs, minimum=1)
+        object.__setattr__(
+            self, "sleep", {**self.sleep, "border": self.sleep.get("border", "asleep")}
+        )
         in_range("validation", dimensionless("validation", self.validation), self.validation,
                  above=0, below=1)  # fmt: skip
         one_of("dataset", self.dataset, NAMES)
@@ -211,7 +216,11 @@ class Comparison:
             If it is no such text, or a value is out of range.
         """
         content = json.loads(text)
-        content["variants"] = tuple(Variant(name) for name in content["variants"])
+        names = [name.partition("-") for name in content["variants"]]
+        if "border" not in content["sleep"]:  # from before it was a field, with other names
+            names = [(former({"method": m})["method"], dash, every) for m, dash, every in names]
+            content["sleep"]["border"] = "awake"
+        content["variants"] = tuple(Variant("".join(parts)) for parts in names)
         for name in ("paddings", "rates"):
             content[name] = tuple(content[name])
         return cls(**content)
@@ -241,9 +250,9 @@ class Comparison:
 
     def sharing(self, variant: Variant) -> Sharing | None:
         """Return how a variant shares weights."""
-        if variant.method == "none":
+        if variant.method is None:
             return None
-        return Sharing(variant.method, **(self.sleep if variant.method != "instant" else {}))
+        return Sharing(variant.method, **(self.sleep if variant.method != INSTANT else {}))
 
     def next(self, results: Mapping[str, Result]) -> list[Job]:
         """List the jobs that can be started now, in the order in which to do so.
@@ -554,5 +563,5 @@ def _rounded(rate: float) -> float:
 
 
 def _fields(sharing: Sharing | None) -> dict[str, Any]:
-    fields = {"method": "none"} if sharing is None else asdict(sharing)
+    fields = {"method": None} if sharing is None else asdict(sharing)
     return {f"sharing's {name}": repr(value) for name, value in fields.items()}

@@ -1,14 +1,16 @@
 """Which neurons of a locally connected layer form a pool: those whose fields see the same pattern.
 
 While the layer sleeps its input is one pattern of kernel x kernel x channels, repeated in rows and
-columns. The field at output position i starts at input row ``i * stride - padding``, and so at row
-``phase = (i * stride - padding) mod kernel`` of the pattern; likewise for columns. Fields of equal
-phases see the same numbers, those of others see them shifted cyclically. With the stride s and
-kernel k there are k/gcd(s, k) phases in each direction, k^2 pools in all where s and k have no
+columns. The sheet of inputs is larger than the image, so that the pattern goes on where an image
+has its padding. The field at output position i starts at input row ``i * stride - padding``, and so
+at row ``phase = (i * stride - padding) mod kernel`` of the pattern; likewise for columns. Fields of
+equal phases see the same numbers, those of others see them shifted cyclically. With the stride s
+and kernel k there are k/gcd(s, k) phases in each direction, k^2 pools in all where s and k have no
 common factor, in each output channel.
 
-Fields that reach into the padding see zeros in place of a part of the pattern: these *border*
-positions belong to no pool of the dynamics. The others are *inner* positions.
+Positions whose fields reach into the padding are *border* positions, the others *inner* ones. In
+the authors' code the padding stays zero in sleep: there border positions see another input than the
+inner positions of their pool, and are left out.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Pool(NamedTuple):
     size: int
 
 
-def pools(geometry: Geometry, inner: bool = True) -> list[Pool]:
+def pools(geometry: Geometry, inner: bool = False) -> list[Pool]:
     """Pools of a layer.
 
     Parameters
@@ -54,12 +56,14 @@ def pools(geometry: Geometry, inner: bool = True) -> list[Pool]:
     Returns
     -------
     list of Pool
-        Each position is in at most one, and all (inner) positions are in one. Empty if there are no
-        inner positions, as in a layer that hardly exceeds its kernel.
+        Each (inner) position is in exactly one. Empty if there are no inner positions where they
+        are asked for, as in a layer that hardly exceeds its kernel.
 
     Examples
     --------
     >>> [p.size for p in pools(Geometry((8, 8), kernel=3, padding=1))]
+    [9, 9, 6, 9, 9, 6, 6, 6, 4]
+    >>> [p.size for p in pools(Geometry((8, 8), kernel=3, padding=1), inner=True)]
     [4, 4, 4, 4, 4, 4, 4, 4, 4]
     >>> len(pools(Geometry((8, 8), kernel=4, stride=2)))
     4

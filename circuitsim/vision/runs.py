@@ -18,7 +18,7 @@ from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.networks import Architecture, Network
-from circuitsim.vision.sharing import Sharing
+from circuitsim.vision.sharing import Sharing, former
 from circuitsim.vision.training import Trainer, Training, initial_rng, network_arrays, split
 
 __dir__ = own(__name__)
@@ -114,9 +114,12 @@ class Run:
         """
         content = checkpoints.read_description(directory)
         try:
-            sharing = content["sharing"]
+            sharing, training = content["sharing"], content["training"]
+            if sharing is not None and sharing["method"] == "none":
+                # What earlier versions could write for a network that never sleeps.
+                sharing, training = None, training | {"share_every": None}
             if sharing is not None:
-                sharing = Sharing(**{n: _with_unit(n, v) for n, v in sharing.items()})
+                sharing = _sharing(sharing)
             run = cls(
                 content["dataset"],
                 content["digest"],
@@ -124,7 +127,7 @@ class Run:
                 tuple(map(float, content["mean"])),
                 tuple(map(float, content["deviation"])),
                 Architecture(**content["architecture"]),
-                Training(**content["training"]),
+                Training(**training),
                 sharing,
             )
             channels, classes = run.architecture.input_shape[2], run.architecture.n_classes
@@ -201,9 +204,10 @@ class Run:
         return network
 
 
+def _sharing(fields: Mapping[str, Any]) -> Sharing:
+    fields = former(fields)
+    return Sharing(**{n: v * ms if n == "tau" else v for n, v in fields.items()})
+
+
 def _bare(value: Any) -> Any:
     return float(value / ms) if isinstance(value, Quantity) else value
-
-
-def _with_unit(name: str, value: Any) -> Any:
-    return value * ms if name == "tau" else value

@@ -1,10 +1,13 @@
 """Sleep: what makes the kernels of a locally connected layer alike again.
 
-``instant`` replaces each pool's weights by their mean. The other methods let the pools of
-`circuitsim.vision.pools` sleep: while the layer's input is a sequence of Gaussian patterns, every
-pool runs the dynamics of the paper from the weights that it has, which are also those that gamma
-pulls towards. Border positions, whose fields reach into the padding, do not take part; ``instant``
-averages them too.
+``instant`` replaces each pool's weights by their mean. All other methods are plasticity rules by
+their names (`circuitsim.rules`): while the layer's input is a sequence of Gaussian patterns, the
+pools of `circuitsim.vision.pools` sleep, each with the dynamics of the paper, from the weights that
+it has, which are also those that gamma pulls towards. Any rule will do that is linear in the rates.
+
+The sheet of inputs is larger than an image, so that patterns go on into the padding and border
+positions, whose fields reach into it, sleep with their pools. The authors' patterns end where the
+image does: with ``border="awake"`` these positions take no part and keep their weights.
 
 All pools of a layer, in all channels and of whatever size, see the same patterns up to a cyclic
 shift. So in each pool's own frame one pair of K x K matrices (`circuitsim.transfer`), for a
@@ -18,19 +21,19 @@ removes: a learning rate in proportion to 1/K gives all layers the same sleep, w
 channels. (The published rates were made for K up to 81.) What the default rates leave of deviations
 from the mean (root mean square) and of the mean, here for K = 144 and much the same for others:
 
-=========================  ======  ======  ======
-presentations per input         5      10      20
-=========================  ======  ======  ======
-deviations, rule             .084   .0074   .0014
-deviations, circuit/gated   .112   .0136   .0019
-mean, circuit                 .60     .37     .14
-mean, gated                   .91     .84     .70
-=========================  ======  ======  ======
+============================================  ======  ======  ======
+presentations per input                            5      10      20
+============================================  ======  ======  ======
+deviations, ``mean_subtracted``                 .084   .0074   .0014
+deviations, ``circuit``, ``inhibition_gated``   .112   .0136   .0019
+mean, ``circuit``                                .60     .37     .14
+mean, ``inhibition_gated``                       .91     .84     .70
+============================================  ======  ======  ======
 
-(alpha = 10, gamma = 0.001; ``rule`` keeps the mean.) The authors' sleep by the rule, 100 updates
-each with the mean over 128 patterns at a rate of 0.1, comes down to ``Sharing("rule",
-presentations=12800, learning_rate=0.1/128, gamma=1e-5)``: one pattern at a time, at the same rate
-for each.
+(alpha = 10, gamma = 0.001; ``mean_subtracted`` keeps the mean.) The authors' sleep by the ideal
+rule, 100 updates each with the mean over 128 patterns at a rate of 0.1, comes down to
+``Sharing("mean_subtracted", presentations=12800, learning_rate=0.1/128, gamma=1e-5,
+border="awake")``: one pattern at a time, at the same rate for each.
 
 The mean, and batch normalisation
 ---------------------------------
@@ -39,14 +42,15 @@ after a long sleep gamma (1 + alpha)/(1 + gamma (1 + alpha)) of them is left
 (`circuitsim.theory.fixed_point`). Where a layer is followed by batch normalisation this does not
 change what the network computes with the statistics of a batch, as far as all weights of a channel
 shrink alike. But: running averages of these statistics are those from before the sleep, so that a
-network is to be evaluated only after some more training steps (or with fresh statistics); border
-positions, which do not sleep, gain weight relative to the others; and gradients grow as weights
-shrink, so that the same learning rate moves their direction more. Without batch normalisation the
-layer's output shrinks. ``gated`` avoids most of this and ``rule`` all of it.
+network is to be evaluated only after some more training steps (or with fresh statistics); gradients
+grow as weights shrink, so that the same learning rate moves their direction more; and border
+positions that stay awake gain weight relative to the others. Without batch normalisation the
+layer's output shrinks. ``inhibition_gated`` avoids most of this, ``mean_subtracted`` all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -57,7 +61,7 @@ from brian2.units import Quantity
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from circuitsim import measures
+from circuitsim import measures, plugins, rules
 from circuitsim.engines.transfer import Transfer, transfer
 from circuitsim.inputs import GaussianInputs
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
@@ -67,11 +71,11 @@ from circuitsim.validation import ParameterError, dimensionless, in_range, integ
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import Pool, pools
 
-__dir__ = own(__name__, "METHODS")
+__dir__ = own(__name__, "BORDERS", "INSTANT")
 
-METHODS = ("none", "instant", "rule", "circuit", "gated")
+INSTANT = "instant"
+BORDERS = ("asleep", "awake")
 
-_RULES = {"rule": "mean_subtracted", "circuit": "circuit", "gated": "inhibition_gated"}
 _MOST = 10_000_000  # presentations, or presentations per input: more would never end
 _MOMENTUM = 0.95  # of the circuit; the ideal rule has none
 
@@ -80,14 +84,15 @@ _W = TypeVar("_W", np.float32, np.float64)
 
 @dataclass(frozen=True, eq=False)
 class Sharing:
-    """How a layer's weights are shared.
+    """How a layer's weights are shared; None, in its place, where they are not.
 
     Parameters
     ----------
     method : str
-        ``"none"``; ``"instant"``, the mean of each pool; or the dynamics of the ideal rule
-        (``"rule"``, Eq. 4), the circuit's own (``"circuit"``, Eq. 9) or the inhibition-gated one
-        (``"gated"``).
+        ``"instant"``, the mean of each pool; or the rule by which pools sleep: ``"circuit"``
+        (Eq. 9), ``"mean_subtracted"`` (the ideal one, Eq. 4), ``"inhibition_gated"``, or whatever
+        else `circuitsim.rules.get` takes, as long as it is linear; kept with its definition,
+        ``"name = signal"``.
     presentations : int, optional
         Patterns in a sleep; if None, as many for each input of a neuron as the next says.
     presentations_per_input : float
@@ -95,38 +100,48 @@ class Sharing:
     gamma : float
         Strength of the pull towards the weights at the start of the sleep; >= 0.
     alpha : float
-        Strength of inhibition; >= 0. ``rule`` has none.
+        Strength of inhibition; >= 0. A rule that makes one update a presentation has none.
     tau : Quantity, time
-        Time constant of the rates; > 0. ``rule`` has none.
+        Time constant of the rates; > 0. A rule that makes one update a presentation has none.
     learning_rate : float, optional
-        Rate of a step of 1 ms, or of an update for ``rule``; > 0. By default 1/K for ``rule``, and
-        for the circuit what removes 1 - 1/e of a deviation along the pattern in one presentation of
-        150 ms, were the rates settled: (1 - 0.95)/(150 K) for momentum 0.95.
+        Rate of a step of 1 ms, or of an update for a rule that makes one a presentation; > 0. By
+        default, for a signal that grows by 1 with the drive, 1/K for an update, and for a step what
+        removes 1 - 1/e of a deviation along the pattern in one presentation of 150 ms, were the
+        rates settled: (1 - 0.95)/(150 K) for momentum 0.95.
+    border : {"asleep", "awake"}
+        Whether positions whose fields reach into the padding share weights with the others. In the
+        authors' code they do in averaging (``instant``) and do not in sleep by a rule.
 
     Raises
     ------
     ParameterError, DimensionMismatchError
-        If a value is out of its range, or has the wrong unit.
+        If a value is out of its range, or has the wrong unit; or if the rule is not linear, or does
+        not pull the weights of a pool together.
 
     Examples
     --------
     >>> geometry = Geometry((7, 7), kernel=2)
     >>> weights = 1 + np.random.default_rng(0).standard_normal((6, 6, 2, 2, 3, 5))
-    >>> asleep = Sharing("rule", presentations=500).share(weights, geometry, seed=1)
+    >>> asleep = Sharing("mean_subtracted", presentations=500).share(weights, geometry, seed=1)
     >>> bool(layer_inverse_snr_w(asleep, geometry) < 1e-3 * layer_inverse_snr_w(weights, geometry))
     True
+    >>> print(Sharing("half = r - b - 0.5*r_inh"))
+    half = r - b - 0.5 * r_inh, 10 presentations per input, gamma 0.001, alpha 10, tau 30 ms, \
+border asleep
     """
 
-    method: str = "instant"
+    method: str = INSTANT
     presentations: int | None = None
     presentations_per_input: float = 10.0
     gamma: float = 1e-3
     alpha: float = 10.0
     tau: Quantity = field(default_factory=lambda: 30 * ms)
     learning_rate: float | None = None
+    border: str = "asleep"
 
     def __post_init__(self) -> None:
-        one_of("Sharing.method", self.method, METHODS)
+        object.__setattr__(self, "method", _checked_method(self.method))
+        one_of("Sharing.border", self.border, BORDERS)
         if self.presentations is not None:
             number = integer("Sharing.presentations", self.presentations, minimum=1)
             in_range("Sharing.presentations", number, number, below=_MOST)
@@ -145,6 +160,29 @@ class Sharing:
             dimensionless(f"Sharing.{name}", getattr(self, name))
         Plasticity(gamma=self.gamma)
         self._circuit.check_step(float(DT / ms))
+
+    def __str__(self) -> str:
+        """All that this does, in one line."""
+        parts = [self.method]
+        if self.rule is not None:
+            number = self.presentations
+            per_input = f"{self.presentations_per_input:g} presentations per input"
+            parts.append(per_input if number is None else f"{number} presentations")
+            parts.append(f"gamma {self.gamma:g}")
+            if not self.rule.per_presentation:
+                parts += [f"alpha {self.alpha:g}", f"tau {float(self.tau / ms):g} ms"]
+            if self.learning_rate is not None:
+                parts.append(f"learning rate {self.learning_rate:g}")
+        return ", ".join([*parts, f"border {self.border}"])
+
+    @property
+    def rule(self) -> rules.Rule | None:
+        """The rule by which pools sleep; None where their weights are averaged."""
+        return None if self.method == INSTANT else rules.get(self.method)
+
+    def pools(self, geometry: Geometry) -> list[Pool]:
+        """Pools of a layer that share weights."""
+        return pools(geometry, inner=self.border == "awake")
 
     @property
     def _circuit(self) -> Circuit:
@@ -182,19 +220,17 @@ class Sharing:
         """
         _check(weights, geometry)
         shared = weights.copy()
-        if self.method == "instant":
-            for pool in pools(geometry, inner=False):
+        sleeping = self.pools(geometry)
+        if self.rule is None:
+            for pool in sleeping:
                 kernels = shared[pool.rows, pool.columns]
                 kernels[...] = kernels.mean(axis=(0, 1), dtype=np.float64)
-        elif self.method != "none":
-            sleeping = pools(geometry)
-            if sleeping:
-                maps = self.maps(int(np.prod(weights.shape[2:5])), seed, length)
-                matrices = [m.T.astype(weights.dtype) for m in (maps.deviation, maps.mean)]
-                # Threads that share matrices as small as these get in each other's way.
-                with threadpool_limits(1, "blas"):
-                    for pool in sleeping:
-                        _sleep(shared, pool, *matrices)
+        elif sleeping:
+            maps = self.maps(int(np.prod(weights.shape[2:5])), seed, length)
+            # Threads that share matrices as small as these get in each other's way.
+            with threadpool_limits(1, "blas"):
+                for pool in sleeping:
+                    _sleep(shared, pool, maps)
         return shared
 
     def maps(self, n_inputs: int, seed: Any, length: float = 1.0) -> Transfer:
@@ -205,9 +241,9 @@ class Sharing:
         ParameterError
             If the method has no dynamics, or the learning rate is too high for as many inputs.
         """
-        if self.method not in _RULES:
+        if self.rule is None:
             raise ParameterError(
-                "Sharing.method", f"must be one of {', '.join(_RULES)} to sleep", self.method
+                "Sharing.method", "must be a rule to sleep by; averaging has no dynamics", INSTANT
             )
         if not isinstance(seed, np.random.SeedSequence):
             seed = np.random.SeedSequence(seed)
@@ -216,7 +252,7 @@ class Sharing:
         presentations = max(1, round(length * most))
         rate = self.learning_rate or self._default_rate(n_inputs)
         maps = _maps(
-            _RULES[self.method],
+            self.method,
             (n_inputs, presentations, float(self.gamma), rate),
             self._circuit,
             (entropy, seed.spawn_key),
@@ -233,9 +269,51 @@ class Sharing:
         return maps
 
     def _default_rate(self, n_inputs: int) -> float:
-        if self.method == "rule":
-            return 1 / n_inputs
-        return (1 - _MOMENTUM) / (float(PRESENTATION / ms) * n_inputs)
+        assert self.rule is not None
+        assert self.rule.linear is not None
+        drive = n_inputs * self.rule.linear.rate  # squared and summed over inputs, on average
+        if self.rule.per_presentation:
+            return 1 / drive
+        return (1 - _MOMENTUM) / (float(PRESENTATION / ms) * drive)
+
+
+def former(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `Sharing` from those in a file, which may be from before ``border`` was one.
+
+    Then border positions took part in averaging and in no other sleep, and two rules had other
+    names.
+    """
+    if "border" in fields:
+        return dict(fields)
+    method = fields.get("method")
+    names = {"rule": "mean_subtracted", "gated": "inhibition_gated"}
+    border = "asleep" if method == INSTANT else "awake"
+    return {**fields, "method": names.get(str(method), method), "border": border}
+
+
+def _checked_method(method: str) -> str:
+    """Return the name of a method, or a rule's definition, or raise an error."""
+    if method == INSTANT:
+        return method
+    if not isinstance(method, str) or "=" not in method:
+        known = {INSTANT, *rules.RULES, *plugins.installed(rules.ENTRY_POINTS)}
+        if method not in known:
+            names = ", ".join(sorted(known))
+            raise ParameterError(
+                "Sharing.method", f"must be one of {names}, or a rule, 'name = signal'", method
+            )
+    rule = rules.get(method, "Sharing.method")
+    if rule.linear is None:
+        raise ParameterError(
+            "Sharing.method", "must be linear in the rates for a layer to sleep by it", str(rule)
+        )
+    if rule.linear.rate <= 0:
+        raise ParameterError(
+            "Sharing.method",
+            "must have a signal that grows with r (or z), or weights do not become alike",
+            str(rule),
+        )
+    return str(rule)
 
 
 @lru_cache(maxsize=8)
@@ -249,7 +327,7 @@ def _maps(
     plasticity = Plasticity(
         rule,
         gamma=gamma,
-        momentum=0 if rule == "mean_subtracted" else _MOMENTUM,
+        momentum=0 if rules.get(rule).per_presentation else _MOMENTUM,
         learning_rate=ConstantRate(rate),
     )
     patterns = GaussianInputs(
@@ -258,22 +336,20 @@ def _maps(
     return transfer(patterns, circuit, plasticity)
 
 
-def _sleep(weights: NDArray[Any], pool: Pool, deviation: NDArray[Any], mean: NDArray[Any]) -> None:
+def _sleep(weights: NDArray[Any], pool: Pool, maps: Transfer) -> None:
     """Let a pool of a layer sleep, in all channels, in place."""
     kernels = weights[pool.rows, pool.columns]
-    # In the frame of the pattern, which is the same for all pools.
-    framed = np.roll(kernels, pool.phase, axis=(2, 3))
-    neurons = framed.reshape(pool.size, len(mean), -1)
-    means = neurons.mean(axis=0, dtype=np.float64).astype(weights.dtype)
-    neurons -= means
-    asleep = np.matmul(deviation, neurons)
-    asleep += mean @ means
-    back = (-pool.phase[0], -pool.phase[1])
-    kernels[...] = np.roll(asleep.reshape(framed.shape), back, axis=(2, 3))
+    shape, n_inputs = kernels.shape, int(np.prod(kernels.shape[2:5]))
+    # Which of the pattern's numbers each input sees: fields start at the pool's phase in it.
+    pattern: Any = np.arange(n_inputs).reshape(shape[2:5])
+    seen = np.roll(pattern, (-pool.phase[0], -pool.phase[1]), axis=(0, 1))
+    neurons = np.moveaxis(kernels.reshape(pool.size, n_inputs, -1), -1, 0)
+    asleep = maps.reordered(seen.ravel()).apply(neurons)
+    kernels[...] = np.moveaxis(asleep, 0, -1).reshape(shape)
 
 
-def layer_snr_w(weights: NDArray[Any], geometry: Geometry) -> float:
-    """SNR of a layer's weights (Eq. 6): the mean over its pools of inner positions.
+def layer_snr_w(weights: NDArray[Any], geometry: Geometry, border: str = "asleep") -> float:
+    """SNR of a layer's weights (Eq. 6): the mean over its pools.
 
     Parameters
     ----------
@@ -281,6 +357,8 @@ def layer_snr_w(weights: NDArray[Any], geometry: Geometry) -> float:
         Of a locally connected layer.
     geometry : Geometry
         Of the layer.
+    border : {"asleep", "awake"}
+        Whether positions whose fields reach into the padding count, or are left out.
 
     Returns
     -------
@@ -292,18 +370,19 @@ def layer_snr_w(weights: NDArray[Any], geometry: Geometry) -> float:
     ParameterError
         If the shape does not fit the geometry.
     """
-    return _mean_over_pools(measures.snr_w, weights, geometry)
+    return _mean_over_pools(measures.snr_w, weights, geometry, border)
 
 
-def layer_inverse_snr_w(weights: NDArray[Any], geometry: Geometry) -> float:
+def layer_inverse_snr_w(weights: NDArray[Any], geometry: Geometry, border: str = "asleep") -> float:
     """Inverse SNR of a layer's weights, as `layer_snr_w`."""
-    return _mean_over_pools(measures.inverse_snr_w, weights, geometry)
+    return _mean_over_pools(measures.inverse_snr_w, weights, geometry, border)
 
 
-def _mean_over_pools(measure: Any, weights: NDArray[Any], geometry: Geometry) -> float:
+def _mean_over_pools(measure: Any, weights: NDArray[Any], geometry: Geometry, border: str) -> float:
     _check(weights, geometry)
+    one_of("border", border, BORDERS)
     measured = []
-    for pool in pools(geometry):
+    for pool in pools(geometry, inner=border == "awake"):
         if pool.size > 1:
             kernels = weights[pool.rows, pool.columns]
             neurons = kernels.reshape(pool.size, -1, kernels.shape[-1])

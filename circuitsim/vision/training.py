@@ -286,9 +286,12 @@ class Trainer:
         self.different = training.batch_size // training.repetitions  # images of a batch
         self.per_epoch = len(data["train"].labels) // self.different
         if sharing is not None:
-            # A rate that is too high is found before anything starts.
-            for layer in network.lc_layers().values():
-                sharing.share(layer.weights, layer.geometry, self._sleep_seed(1))
+            # A rate that is too high for one of the layers is found before anything starts. This
+            # needs no weights, and one sleep's matrices for all layers with equally many inputs.
+            layers = network.lc_layers().values()
+            inputs = {math.prod(layer.weights.shape[2:5]) for layer in layers}
+            for n_inputs in sorted(inputs) if sharing.rule is not None else ():
+                sharing.maps(n_inputs, self._sleep_seed(1))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -417,8 +420,10 @@ class Trainer:
         return float(np.mean([training.rate(n / self.per_epoch) for n in since])) / training.rate(0)
 
     def _snr_w(self) -> dict[str, float]:
+        # Of the positions that are to share weights: those of networks that never do are all.
+        border = "asleep" if self._sharing is None else self._sharing.border
         return {
-            name: float(layer_snr_w(layer.weights, layer.geometry))
+            name: layer_snr_w(layer.weights, layer.geometry, border)
             for name, layer in self.network.lc_layers().items()
         }
 
@@ -514,7 +519,7 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
     layers = list(rows[0]["snr_w"]) if rows else []
     if layers:
         values = [[row["snr_w"][layer] for layer in layers] for row in rows]
-        label = {"long_name": "SNR_w (Eq. 6), mean over inner pools", "units": "1"}
+        label = {"long_name": "SNR_w (Eq. 6), mean over pools", "units": "1"}
         variables["snr_w"] = (("epoch", "layer"), np.array(values, float), label)
         nothing = dict.fromkeys(layers, float("nan"))
         before = [(row["snr_w_before_sleep"] or nothing) for row in rows]

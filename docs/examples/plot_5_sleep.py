@@ -3,8 +3,7 @@
 
 A locally connected layer has a kernel of its own at each position (left). Asleep, its positions
 see one repeated pattern after another, and those that see the same become alike (right): there are
-3 x 3 pools, and so nine different kernels are left. Positions at the border, whose fields reach
-into the padding, keep their own.
+3 x 3 pools, and so nine different kernels are left.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +16,7 @@ geometry = Geometry((12, 12), kernel=3, padding=1)
 rng = np.random.default_rng(0)
 blob = np.array([[0, 1, 0], [1, 2, 1], [0, 1, 0]])[:, :, None, None]
 weights = blob + 0.7 * rng.standard_normal((12, 12, 3, 3, 1, 1))
-asleep = Sharing("gated").share(weights, geometry, seed=1)
+asleep = Sharing("inhibition_gated").share(weights, geometry, seed=1)
 
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.8), layout="constrained")
 for axis, shown, when in zip(axes, (weights, asleep), ("awake", "asleep"), strict=True):
