@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from circuitsim.engines.batch import Array
 from circuitsim.engines.propagator import Propagator
@@ -89,16 +89,15 @@ class Transfer:
         """
         start = np.asarray(weights)
         dtype = np.float32 if start.dtype == np.float32 else np.float64
-        # Products of arrays that do not lie row by row are many times slower than this copy.
-        start = np.ascontiguousarray(start, dtype)
+        start = start.astype(dtype, copy=False)
         n_inputs = self.mean_by_rate.shape[-1]
         if start.ndim < 2 or start.shape[-1] != n_inputs:
             raise ParameterError(
                 "weights", f"must have the shape (..., neuron, {n_inputs})", start.shape
             )
         mean = start.mean(axis=-2, keepdims=True, dtype=np.float64).astype(dtype)
-        final = _rows_times(start - mean, self.deviation)
-        final += _rows_times(mean, self.mean)
+        parts = (part.swapaxes(-1, -2) for part in (start - mean, mean))
+        final = self.of_weights(*parts).swapaxes(-1, -2)
         if rate is None and rate_inh is None and not self.b.any():
             return final  # rates at rest add nothing
         above = np.zeros(start.shape[:-1]) if rate is None else np.asarray(rate, dtype=float)
@@ -113,32 +112,33 @@ class Transfer:
         final += by_rates[..., np.newaxis, :]
         return final
 
-    def reordered(self, order: ArrayLike) -> Transfer:
-        """The same for neurons that see each pattern's numbers in another order.
+    def astype(self, dtype: DTypeLike) -> Transfer:
+        """The same maps in another precision."""
+        return Transfer(*(getattr(self, part.name).astype(dtype) for part in fields(self)))
+
+    def of_weights(self, deviations: Array, mean: Array) -> Array:
+        """What final weights owe to initial weights, which is all where rates start at rest.
 
         Parameters
         ----------
-        order : array_like of int, shape (input,)
-            Input n sees number ``order[n]`` of the patterns; a permutation.
+        deviations : ndarray, shape (..., input, column)
+            From the mean weights, float32 or float64. Columns may be neurons, or output channels of
+            one neuron's position: all weights that see the same inputs.
+        mean : ndarray, shape (..., input, 1 or column)
+            Mean weights.
+
+        Returns
+        -------
+        ndarray, shape (..., input, column)
+            Of the same type.
         """
-        columns = np.asarray(order)
-        rows = columns[:, np.newaxis]
-        return Transfer(
-            self.deviation[..., rows, columns],
-            self.deviation_by_rate[..., columns],
-            self.mean[..., rows, columns],
-            self.mean_by_rate[..., columns],
-            self.mean_by_inhibition[..., columns],
-            self.b,
+        deviation, of_mean = (
+            matrix.swapaxes(-1, -2).astype(deviations.dtype, copy=False)
+            for matrix in (self.deviation, self.mean)
         )
-
-
-def _rows_times(rows: Array, matrix: Array) -> Array:
-    """``rows @ matrix``, as one product where one matrix serves all; in the rows' precision."""
-    matrix = matrix.astype(rows.dtype)
-    if matrix.ndim > 2:
-        return np.matmul(rows, matrix)
-    return (rows.reshape(-1, rows.shape[-1]) @ matrix).reshape(rows.shape)
+        final: Array = np.matmul(deviation, deviations)
+        final += np.matmul(of_mean, mean)
+        return final
 
 
 def transfer(

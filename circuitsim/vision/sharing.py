@@ -226,7 +226,7 @@ border asleep
                 kernels = shared[pool.rows, pool.columns]
                 kernels[...] = kernels.mean(axis=(0, 1), dtype=np.float64)
         elif sleeping:
-            maps = self.maps(int(np.prod(weights.shape[2:5])), seed, length)
+            maps = self.maps(int(np.prod(weights.shape[2:5])), seed, length).astype(weights.dtype)
             # Threads that share matrices as small as these get in each other's way.
             with threadpool_limits(1, "blas"):
                 for pool in sleeping:
@@ -258,7 +258,9 @@ border asleep
             (entropy, seed.spawn_key),
         )
         # Root mean square of what is left of a deviation, or a mean, in a random direction.
-        left = max(np.linalg.norm(m) for m in (maps.deviation, maps.mean)) / np.sqrt(n_inputs)
+        with np.errstate(over="ignore"):
+            norms = [np.linalg.norm(m) for m in (maps.deviation, maps.mean)]
+        left = max(norms) / np.sqrt(n_inputs)
         if not left < 1.01:
             raise ParameterError(
                 "Sharing.learning_rate",
@@ -339,13 +341,14 @@ def _maps(
 def _sleep(weights: NDArray[Any], pool: Pool, maps: Transfer) -> None:
     """Let a pool of a layer sleep, in all channels, in place."""
     kernels = weights[pool.rows, pool.columns]
-    shape, n_inputs = kernels.shape, int(np.prod(kernels.shape[2:5]))
-    # Which of the pattern's numbers each input sees: fields start at the pool's phase in it.
-    pattern: Any = np.arange(n_inputs).reshape(shape[2:5])
-    seen = np.roll(pattern, (-pool.phase[0], -pool.phase[1]), axis=(0, 1))
-    neurons = np.moveaxis(kernels.reshape(pool.size, n_inputs, -1), -1, 0)
-    asleep = maps.reordered(seen.ravel()).apply(neurons)
-    kernels[...] = np.moveaxis(asleep, 0, -1).reshape(shape)
+    # In the frame of the pattern, which is the same for all pools.
+    framed = np.roll(kernels, pool.phase, axis=(2, 3))
+    neurons = framed.reshape(pool.size, -1, framed.shape[-1])
+    means = neurons.mean(axis=0, dtype=np.float64).astype(weights.dtype)
+    neurons -= means
+    asleep = maps.of_weights(neurons, means)
+    back = (-pool.phase[0], -pool.phase[1])
+    kernels[...] = np.roll(asleep.reshape(framed.shape), back, axis=(2, 3))
 
 
 def layer_snr_w(weights: NDArray[Any], geometry: Geometry, border: str = "asleep") -> float:
