@@ -343,8 +343,7 @@ def _described(options: argparse.Namespace, data: Any) -> Run:
 
 
 def _sharing(options: argparse.Namespace) -> Sharing | None:
-    from brian2 import ms
-
+    from circuitsim.values import ms
     from circuitsim.vision.sharing import Sharing
 
     method, fields = options.sharing, {"sharing_rate": "learning_rate"}
@@ -395,8 +394,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     """Refuse options that differ both from their defaults and from the run that is to go on."""
     from dataclasses import asdict
 
-    from brian2 import ms
-
+    from circuitsim.values import in_ms
     from circuitsim.vision.sharing import Sharing
 
     of_run: dict[str, Any] = {"dataset": run.dataset, "sharing": "none"}
@@ -406,7 +404,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
         of_run |= {"sharing": sharing["method"], "sharing_rate": sharing["learning_rate"]}
         of_run |= {n: sharing.get(n) for n in _OF_SLEEP}
         if sharing.get("tau") is not None:
-            of_run["tau"] = float(sharing["tau"] / ms)
+            of_run["tau"] = float(in_ms(sharing["tau"]))
     free = (
         "data",
         "download",

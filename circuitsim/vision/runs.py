@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from brian2 import ms
-from brian2.units import Quantity
 from numpy.typing import NDArray
 
 from circuitsim.public import own
 from circuitsim.validation import ParameterError
+from circuitsim.values import in_ms, ms
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset
@@ -155,7 +154,7 @@ class Run:
         """Return this description as JSON has it."""
         content = asdict(self)
         if self.sharing is not None:
-            content["sharing"] = {n: _bare(v) for n, v in content["sharing"].items()}
+            content["sharing"]["tau"] = float(in_ms(self.sharing.tau))
         return content
 
     def trainer(self, data: Dataset) -> Trainer:
@@ -207,7 +206,3 @@ class Run:
 def _sharing(fields: Mapping[str, Any]) -> Sharing:
     fields = former(fields)
     return Sharing(**{n: v * ms if n == "tau" else v for n, v in fields.items()})
-
-
-def _bare(value: Any) -> Any:
-    return float(value / ms) if isinstance(value, Quantity) else value

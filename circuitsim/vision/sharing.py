@@ -53,11 +53,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from brian2 import ms
-from brian2.units import Quantity
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -68,8 +66,12 @@ from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.public import own
 from circuitsim.schedules import ConstantRate
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.values import Milliseconds, in_ms, ms
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import Pool, pools
+
+if TYPE_CHECKING:
+    from brian2.units import Quantity
 
 __dir__ = own(__name__, "BORDERS", "INSTANT")
 
@@ -135,7 +137,7 @@ border asleep
     presentations_per_input: float = 10.0
     gamma: float = 1e-3
     alpha: float = 10.0
-    tau: Quantity = field(default_factory=lambda: 30 * ms)
+    tau: Quantity | Milliseconds = field(default_factory=lambda: 30 * ms)
     learning_rate: float | None = None
     border: str = "asleep"
 
@@ -159,7 +161,7 @@ border asleep
         for name in ("gamma", "alpha"):
             dimensionless(f"Sharing.{name}", getattr(self, name))
         Plasticity(gamma=self.gamma)
-        self._circuit.check_step(float(DT / ms))
+        self._circuit.check_step(in_ms(DT))
 
     def __str__(self) -> str:
         """All that this does, in one line."""
@@ -170,7 +172,7 @@ border asleep
             parts.append(per_input if number is None else f"{number} presentations")
             parts.append(f"gamma {self.gamma:g}")
             if not self.rule.per_presentation:
-                parts += [f"alpha {self.alpha:g}", f"tau {float(self.tau / ms):g} ms"]
+                parts += [f"alpha {self.alpha:g}", f"tau {in_ms(self.tau):g} ms"]
             if self.learning_rate is not None:
                 parts.append(f"learning rate {self.learning_rate:g}")
         return ", ".join([*parts, f"border {self.border}"])
@@ -276,7 +278,7 @@ border asleep
         drive = n_inputs * self.rule.linear.rate  # squared and summed over inputs, on average
         if self.rule.per_presentation:
             return 1 / drive
-        return (1 - _MOMENTUM) / (float(PRESENTATION / ms) * drive)
+        return (1 - _MOMENTUM) / (in_ms(PRESENTATION) * drive)
 
 
 def former(fields: Mapping[str, Any]) -> dict[str, Any]:
