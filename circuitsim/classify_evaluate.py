@@ -45,11 +45,11 @@ def body(options: argparse.Namespace) -> int:
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise cli.UsageError(f"--output {output}: must be a file in a directory that exists")
     classifier = loaded(options.run, options.threads)
-    name = options.dataset or classifier.run.dataset
-    data = load_data(options, name, classifier.run)
+    name = options.dataset or classifier.run_.dataset
+    data = load_data(options, name, classifier.run_)
     if data.class_names != classifier.class_names:
         raise ParameterError(
-            "dataset", f"has other classes than the network, which knows {classifier.run.dataset}",
+            "dataset", f"has other classes than the network, which knows {classifier.run_.dataset}",
             name,
         )  # fmt: skip
     labels = data.test.labels

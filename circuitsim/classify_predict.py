@@ -38,7 +38,7 @@ def body(options: argparse.Namespace) -> int:
 
     top = integer("top", options.top, minimum=1)
     classifier = loaded(options.run, options.threads)
-    shape = classifier.run.architecture.input_shape
+    shape = classifier.run_.architecture.input_shape
     images = np.stack([pictures.read(path, shape, options.resize) for path in options.image])
     for path, found in zip(options.image, classifier.predict_proba(images), strict=True):
         likeliest = np.argsort(-found, kind="stable")[:top]

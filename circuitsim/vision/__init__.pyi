@@ -14,4 +14,5 @@ from . import runs as runs
 from . import sharing as sharing
 from . import stored as stored
 from . import training as training
+from .estimator import Classifier as Classifier
 from .estimator import load as load

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from circuitsim.vision.layers import Array
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean and standard deviation of each channel of (image, row, column, channel), 0 to 255."""
+def channel_statistics(images: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and standard deviation of each channel of (image, row, column, channel)."""
+    if images.dtype != np.uint8:
+        mean, variance = (f(images, axis=(0, 1, 2), dtype=float) for f in (np.mean, np.var))
+        return mean, np.sqrt(np.where(variance > 0, variance, 1.0))
     counts = np.zeros((images.shape[-1], 256), np.int64)
     for first in range(0, len(images), 1000):  # counting takes 8 bytes for each of these
         pixels = images[first : first + 1000].reshape(-1, images.shape[-1])
@@ -54,7 +57,7 @@ def augmented(
     number, rows, columns, channels = images.shape
     if crop_padding:
         pad = crop_padding
-        padded = np.zeros((number, rows + 2 * pad, columns + 2 * pad, channels), np.uint8)
+        padded = np.zeros((number, rows + 2 * pad, columns + 2 * pad, channels), images.dtype)
         padded[:, pad : pad + rows, pad : pad + columns] = images
         top, left = rng.integers(2 * pad + 1, size=(2, number))
         crops = [

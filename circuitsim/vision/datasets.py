@@ -21,7 +21,7 @@ from circuitsim.vision.archives import BadArchive, array_names, read_array
 from circuitsim.vision.folders import set_aside
 from circuitsim.vision.stored import Advanced, Lazy, Listed, announce, decode, shown_progress
 
-__dir__ = own(__name__, "PLACE")
+__dir__ = own(__name__, "NAMES", "PLACE", "SOURCES")
 
 PLACE = "CIRCUITSIM_DATA"  # environment variable that names the directory of data sets
 
@@ -32,8 +32,8 @@ class ImageSet:
 
     Parameters
     ----------
-    images : ndarray of uint8 or Lazy, shape (image, row, column, channel)
-        Brightness from 0 to 255.
+    images : ndarray of uint8 or float32, or Lazy, shape (image, row, column, channel)
+        Brightness from 0 to 255, or finite numbers of any kind.
     labels : ndarray of int64, shape (image,)
         Number of each image's class.
 
@@ -48,10 +48,10 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.ndim != 4 or images.dtype != np.uint8 or images.size == 0:
+        if images.ndim != 4 or images.dtype not in (np.uint8, np.float32) or images.size == 0:
             raise ParameterError(
                 "ImageSet.images",
-                "must be uint8 of the shape (image, row, column, channel)",
+                "must be uint8 or float32 of the shape (image, row, column, channel)",
                 (images.shape, str(images.dtype)),
             )
         if labels.shape != images.shape[:1] or labels.dtype != np.int64:

@@ -300,7 +300,7 @@ class Trainer:
 
     def run(
         self,
-        directory: Path,
+        directory: Path | None,
         advanced: Callable[[Progress], None],
         checkpoint_every: float = 300.0,
         attributes: Mapping[str, str] | None = None,
@@ -309,9 +309,9 @@ class Trainer:
 
         Parameters
         ----------
-        directory : Path
+        directory : Path or None
             Where to write checkpoints, at the end of every epoch and every ``checkpoint_every``
-            seconds, and the history.
+            seconds, and the history. None: nowhere.
         advanced : callable
             Is given the progress after every batch and every epoch.
         checkpoint_every : float
@@ -328,7 +328,7 @@ class Trainer:
         """
         progress = self.progress
         if progress.history:  # whoever was stopped may have left the one of an epoch before
-            write_history(directory / HISTORY, progress.history, attributes or {})
+            self._write_history(directory, attributes)
         written = began = time.monotonic()
         while progress.epoch < self.training.epochs:
             order = _rng(self.training.seed, _ORDER, progress.epoch).permutation(
@@ -347,7 +347,7 @@ class Trainer:
                     written = time.monotonic()
             self._end_epoch(began)
             self._write(directory)
-            write_history(directory / HISTORY, progress.history, attributes or {})
+            self._write_history(directory, attributes)
             written = began = time.monotonic()
             advanced(progress)
 
@@ -474,11 +474,16 @@ class Trainer:
             f"rate {self.training.rate(progress.epoch + progress.batch / self.per_epoch):.3g}"
         )
 
-    def _write(self, directory: Path) -> None:
+    def _write_history(self, directory: Path | None, attributes: Mapping[str, str] | None) -> None:
+        if directory is not None:
+            write_history(directory / HISTORY, self.progress.history, attributes or {})
+
+    def _write(self, directory: Path | None) -> None:
         for name, values in self.network.parameters().items():
             if not np.isfinite(values).all():
                 raise self._diverged(f"{name} has numbers that are not finite")
-        checkpoints.write_arrays(directory, self._arrays(), asdict(self.progress))
+        if directory is not None:
+            checkpoints.write_arrays(directory, self._arrays(), asdict(self.progress))
 
     def _arrays(self) -> dict[str, Array]:
         """All that a checkpoint holds; what only training needs is dropped in the end."""
