@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.processwide import load_brian2
+
 # LaTeX of the names in the equations, with the paper's symbols and indices.
 _SYMBOLS = {
     "r": "r_i",
@@ -119,6 +121,7 @@ def shown(name: str, value: Any) -> str:
 
 
 def _to_latex(statement: str) -> str:
+    load_brian2()
     import sympy
     from brian2.parsing.sympytools import str_to_sympy
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.processwide import load_brian2
 from circuitsim.values import Milliseconds, in_ms
 
 MAX_STEPS = 10_000_000  # in a presentation: more would never end
@@ -76,7 +77,7 @@ def milliseconds(parameter: str, value: Any, *, array: bool = False) -> Any:
     if isinstance(value, Milliseconds):
         return _finite(parameter, in_ms(value), value, array)
     dimensions = _dimensions(value)
-    # Only here is a number without its unit an error, of Brian2's own kind.
+    load_brian2()  # whose error it is if a number has no unit
     from brian2.units import second
     from brian2.units.fundamentalunits import DimensionMismatchError
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
+from circuitsim.processwide import load_brian2
+
 if TYPE_CHECKING:
     from brian2.units import Quantity
 
@@ -45,6 +47,7 @@ class Milliseconds:
 
     def quantity(self) -> Quantity:
         """The same as a quantity of Brian2."""
+        load_brian2()
         from brian2 import ms
 
         return self.number * ms

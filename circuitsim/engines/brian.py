@@ -13,6 +13,7 @@ from circuitsim import measures
 from circuitsim.engines import standalone
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress, State
 from circuitsim.engines.spec import MILLI, NetworkSpec
+from circuitsim.processwide import load_brian2
 from circuitsim.rules import Rule
 from circuitsim.validation import ParameterError, one_of
 from circuitsim.values import is_time, seconds
@@ -129,6 +130,7 @@ class BrianEngine(Engine):
     def _execute(self, spec: NetworkSpec, values: Values, report: Progress) -> Values:
         if self.codegen == "cpp_standalone":
             return standalone.run(spec, values, report)
+        load_brian2()
         from circuitsim.engines import runtime  # Brian2, which compiled programs do not need
 
         return runtime.run(spec, values, self.codegen, report)

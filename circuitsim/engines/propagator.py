@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
-from circuitsim import interrupts, measures
+from circuitsim import interrupts, measures, processwide
 from circuitsim.engines import _kernels_numpy
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
@@ -88,7 +86,7 @@ class Propagator(Engine):
                 "record_rates", "records after every step, and dt=None has none; give a dt", True
             )
         kernels = _kernels_numpy if batch.record_rates else self._kernels
-        with _one_blas_thread(), _overflowing(), interrupts.insistent():
+        with processwide.one_blas_thread(), _overflowing(), interrupts.insistent():
             scheme = _scheme(batch, kernels)
             pool = reduced(batch, scheme.step, batch.plasticity.momentum > 0)
             before = pool.deviations.moved.copy(), pool.mean.moved.copy()
@@ -111,7 +109,7 @@ class Propagator(Engine):
         ParameterError
             As `run`.
         """
-        with _one_blas_thread(), _overflowing(), interrupts.insistent():
+        with processwide.one_blas_thread(), _overflowing(), interrupts.insistent():
             scheme = _scheme(batch, self._kernels)
             run = _Run(replace(batch, record=batch.record[:0]), self._kernels, scheme, pool)
             run.to_the_end(self._threads)
@@ -143,16 +141,6 @@ def _kernels(codegen: str) -> ModuleType:
 def _overflowing() -> AbstractContextManager[Any]:
     # Weights that diverge are told of once, by `simulate`. Every thread needs this anew.
     return np.errstate(over="ignore", invalid="ignore")
-
-
-def _one_blas_thread() -> AbstractContextManager[Any]:
-    # Threads that share matrices as small as these get in each other's way.
-    return _blas().limit(limits=1)
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 class _Run:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,11 @@ from circuitsim.engines.spec import NetworkSpec
 devices: Any = importlib.import_module("brian2.devices.device")
 
 Values = dict[str, Any]
+
+# Networks share the device, its clock and its preferences, and generated code shares names.
+_one_at_a_time = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a forked process does not wait for threads that it lacks
+    os.register_at_fork(after_in_child=lambda: globals().update(_one_at_a_time=threading.RLock()))
 
 
 def run(spec: NetworkSpec, values: Values, target: str, report: Progress) -> Values:
@@ -40,7 +47,7 @@ def run(spec: NetworkSpec, values: Values, target: str, report: Progress) -> Val
     dict
         The network's results by ``"group.variable"``.
     """
-    with _own_session(target):
+    with _one_at_a_time, _own_session(target):
         built = build(spec)
         for name, value in values.items():
             group, variable = name.split(".")

@@ -1,0 +1,68 @@
+"""State of the whole process that others rely on: changed by one at a time, and given back."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+_importing = threading.RLock()
+_counting = threading.Lock()
+_limits: list[Any] = []  # of BLAS threads, while anybody wants one thread alone
+
+
+def load_brian2() -> None:
+    """Import Brian2, in any thread, and leave the process as it was.
+
+    Brian2 takes over SIGINT, which only the main thread may, and how uncaught errors are shown. A
+    user who imports Brian2 wants that; a user of this package has not asked for it.
+    """
+    with _importing:
+        if "brian2" in sys.modules:
+            import brian2  # waits until another thread has done so
+
+            return
+        hook, set_handler = sys.excepthook, signal.signal
+        in_main = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGINT)
+
+        def only_in_main(number: Any, action: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                return set_handler(number, action)
+            return signal.getsignal(number)
+
+        signal.signal = only_in_main  # type: ignore[assignment]
+        try:
+            import brian2  # noqa: F401
+        finally:
+            signal.signal = set_handler
+            sys.excepthook = hook
+            if in_main and handler is not None:
+                with suppress(ValueError):
+                    signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let matrix products use one thread, for as long as anybody is within this context.
+
+    Threads that share small matrices get in each other's way. The limit belongs to the process: the
+    first to come sets it, the last to go takes it back, in whatever order they come and go.
+    """
+    with _counting:
+        if not _limits:
+            # Looks anew which libraries there are: some may have come since.
+            _limits.append(ThreadpoolController().limit(limits=1))
+        _limits.append(None)
+    try:
+        yield
+    finally:
+        with _counting:
+            _limits.pop()
+            if len(_limits) == 1:
+                _limits.pop().restore_original_limits()
