@@ -170,17 +170,19 @@ def _say(parser: Parser, message: str) -> None:
 
 def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | None:
     """``--alpha 70: Euler with ...`` for an error about a parameter, None for other errors."""
-    from brian2 import ms
-
     from circuitsim.validation import ParameterError, shown
+    from circuitsim.values import Milliseconds, in_ms
 
     if not isinstance(error, ParameterError):
         return None
     name = error.parameter.rsplit(".", 1)[-1]
     option = options.get(name, f"--{name.replace('_', '-')}")
     values = error.value if isinstance(error.value, tuple | list) else [error.value]
+
+    def is_time(value: Any) -> bool:
+        return isinstance(value, Milliseconds) or hasattr(value, "dim")
+
     given = [
-        v if isinstance(v, str) else f"{v / ms:g}" if hasattr(v, "dim") else shown(v)
-        for v in values
+        v if isinstance(v, str) else f"{in_ms(v):g}" if is_time(v) else shown(v) for v in values
     ]
     return f"{option} {' '.join(given)}".strip() + f": {error.rule}"
