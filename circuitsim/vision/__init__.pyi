@@ -9,6 +9,7 @@ from . import layers as layers
 from . import networks as networks
 from . import pictures as pictures
 from . import pools as pools
+from . import predictivity as predictivity
 from . import readout as readout
 from . import runs as runs
 from . import sharing as sharing

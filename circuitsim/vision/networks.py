@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,21 @@ class Network:
     def forward(self, x: Array, training: bool = False) -> Array:
         """Return logits (image, class) of prepared images (row, column, channel, image)."""
         return self._body.forward(x, training)
+
+    def activities(self, x: Array) -> Iterator[tuple[str, Array]]:
+        """Give the output of each layer for prepared images, image first, by the layer's name.
+
+        Those of receptive fields are taken after batch norm and ReLU, (image, row, column,
+        channel), residual blocks as one; ``pool`` and ``linear`` follow, (image, feature).
+        """
+        name = ""
+        for inner, layer in self._body.layers.items():
+            x = layer.forward(x)
+            if isinstance(layer, (ReLU, Residual, GlobalAveragePool, Linear)):
+                images_first = x if isinstance(layer, Linear) else np.moveaxis(x, -1, 0)
+                yield name if isinstance(layer, ReLU) else inner, images_first
+            elif not isinstance(layer, BatchNorm2D):
+                name = inner
 
     def backward(self, gradient: Array) -> None:
         """Set the gradients of all layers from that of the logits."""
