@@ -5,7 +5,7 @@ positions, which is a batched matrix product of transposed copies; back again by
 written here with NumPy and the same BLAS, so that only the arrangement differs. Results are checked
 against each other first.
 
-    python benchmarks/vision.py [--batch 128] [--threads 1 2] [--repeats 7]
+    python benchmarks/vision.py [--batch 128] [--threads 1 2] [--repeats 7] [--code numpy]
 """
 
 from __future__ import annotations
@@ -21,12 +21,22 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from circuitsim.vision import parallel
-from circuitsim.vision.layers import BatchNorm2D, Layer, LocallyConnected2D, cross_entropy
+from circuitsim.vision import kernels, parallel
+from circuitsim.vision.layers import LocallyConnected2D, cross_entropy
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.optimisers import AdamW
 from circuitsim.vision.sharing import Sharing
 
+# Functions of `_kernels_numpy` and `_kernels_numba`, and what they do in a step.
+PARTS = {
+    "forward": "products, forward",
+    "weight_gradient": "products for weights, backward",
+    "input_gradient": "products for inputs, backward",
+    "moments": "moments of batch norm, forward",
+    "normalise": "batch norm and ReLU, forward",
+    "sums": "ReLU and sums of batch norm, backward",
+    "unnormalise": "batch norm, backward",
+}
 SHAPES = ((3, 16, 32), (16, 16, 32), (32, 32, 16), (64, 64, 8))  # inputs, outputs, rows
 
 
@@ -135,24 +145,19 @@ class Clock:
         return run
 
 
-def step(batch: int, threads: int, repeats: int) -> None:
-    """Time a training step of a locally connected ResNet-20, and its parts."""
+def step(connectivity: str, batch: int, threads: int, repeats: int) -> None:
+    """Time a training step of a ResNet-20, and its parts (added up over threads)."""
     rng = np.random.default_rng(0)
-    network = Network(Architecture((32, 32, 3), 10, "resnet20", "lc"), rng)
+    network = Network(Architecture((32, 32, 3), 10, "resnet20", connectivity), rng)
     optimiser = AdamW(network.parameters(), network.gradients(), 0.01)
     sharing = Sharing("instant")
     clock = Clock()
-    kinds: dict[type[Layer], str] = {
-        LocallyConnected2D: "locally connected",
-        BatchNorm2D: "batch norm",
-    }
-    watched: Any
-    for layer in network.layers.values():
-        if type(layer) in kinds:
-            watched = layer
-            for way in ("forward", "backward"):
-                name = f"  {kinds[type(layer)]}, {way}"
-                setattr(watched, way, clock.timed(name, getattr(layer, way)))
+    code = kernels.chosen()
+    for name, what in PARTS.items():
+        for owner in (code.Products, code):
+            if hasattr(owner, name):
+                setattr(owner, name, clock.timed(f"  {what}", getattr(owner, name)))
+                break
     x = rng.standard_normal((32, 32, 3, batch), np.float32)
     labels = rng.integers(10, size=batch)
 
@@ -170,13 +175,14 @@ def step(batch: int, threads: int, repeats: int) -> None:
         clock.seconds.clear()
         for _ in range(repeats):
             learn()
-        asleep = best(sleep, 2)
+        asleep = best(sleep, 2) if network.lc_layers() else None
     number = sum(p.size for p in network.parameters().values())
-    print(f"\nResNet-20, locally connected, {number / 1e6:.1f} million weights, batch {batch}, ms")
-    print(f"{'a step, the best':34}{whole:8.0f}   with {threads} thread{'s' * (threads > 1)}")
+    print(f"\nResNet-20, {connectivity}, {number / 1e6:.1f} million weights, batch {batch}, ms")
+    print(f"{'a step, the best':42}{whole:8.0f}   with {threads} thread{'s' * (threads > 1)}")
     for name in sorted(clock.seconds, key=lambda n: (n.split(", ")[-1].strip(), n.strip() != n)):
-        print(f"{name:34}{1e3 * clock.seconds[name] / repeats:8.0f}")
-    print(f"{'sharing all pools at once':34}{asleep:8.0f}   not in the step")
+        print(f"{name:42}{1e3 * clock.seconds[name] / repeats:8.0f}")
+    if asleep is not None:
+        print(f"{'sharing all pools at once':42}{asleep:8.0f}   not in the step")
     arrays = sum(a.nbytes for a in optimiser.state.values()) + 8 * number
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
@@ -192,11 +198,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--code", choices=kernels.CODES, default="auto")
     options = parser.parse_args()
-    for number in options.threads:
-        step(options.batch, number, options.repeats)
-    print()
-    layers(options.batch, options.threads, options.repeats)
+    with kernels.code(options.code):
+        print(f"code: {kernels.chosen().__name__.rpartition('_')[2]}")
+        layers(options.batch, options.threads, options.repeats)
+        for connectivity in ("conv", "lc"):
+            for number in options.threads:
+                step(connectivity, options.batch, number, options.repeats)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_layers import local_layers
 
 from circuitsim import ParameterError
-from circuitsim.vision import kernels, parallel
+from circuitsim.vision import kernels, memory, parallel
 from circuitsim.vision.layers import (
     BatchNorm2D,
     Conv2D,
@@ -193,3 +193,34 @@ def test_unknown_codes_are_refused():
         kernels.code("cython"),
     ):
         pass
+
+
+def test_memory_is_used_again_only_when_nobody_refers_to_it():
+    with memory.reused():
+        first = memory.empty((1000, 100), np.float32)
+        address, view = first.ctypes.data, first[10:20].T
+        first[...] = 1
+        del first
+        other = memory.empty((1000, 100), np.float32)  # the view is still there
+        other[...] = 2
+        assert (view == 1).all()
+        assert address % 64 == other.ctypes.data % 64 == 0
+        del view
+        again = memory.empty((990, 50, 2), np.float32)  # no larger, nor much smaller
+        assert again.ctypes.data == address
+        assert memory.empty((99, 100), np.float64).ctypes.data not in (address, other.ctypes.data)
+    assert memory.empty((0, 3), np.float32).shape == (0, 3)
+
+
+def test_outputs_are_the_callers_own(rng):
+    """A later call does not write where an earlier one's result is."""
+    layers = {"a": Conv2D((16, 16), 8, 8, kernel=1, rng=rng), "norm": BatchNorm2D(8)}
+    net = Sequential(layers | {"relu": ReLU()})
+    x = rng.standard_normal((16, 16, 8, 32), np.float32)
+    with parallel.threads(1):
+        y = net.forward(x)
+        kept = y.copy()
+        for _ in range(3):
+            net.forward(-x)
+    assert np.array_equal(y, kept)
+    assert kept.any()

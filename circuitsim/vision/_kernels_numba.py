@@ -22,6 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from circuitsim.vision import memory
 from circuitsim.vision.geometry import Geometry
 
 Array = NDArray[Any]
@@ -312,7 +313,8 @@ class Products:
     def weight_gradient(self, padded: Array, gradient: Array, p: int, out: Array) -> None:
         """See `_kernels_numpy.Products`."""
         _, columns, channels, images = gradient.shape
-        transposed = np.empty((columns, self._groups, images, self._outputs), gradient.dtype)
+        shape = (columns, self._groups, images, self._outputs)
+        transposed = memory.empty(shape, gradient.dtype)
         _transposed(gradient[p], self._groups, transposed)
         if self._shared:
             out[...] = 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, in_range, integer
-from circuitsim.vision import kernels
+from circuitsim.vision import kernels, memory
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.parallel import over
 
@@ -198,7 +198,7 @@ class _Local(Layer):
         """
         products, bias = self._products(), self.parameters.get("bias")
         (rows, columns), images = self.geometry.output_shape, padded.shape[3]
-        y = np.empty((rows, columns, self.out_channels, images), padded.dtype)
+        y = memory.empty((rows, columns, self.out_channels, images), padded.dtype)
 
         def row(p: int) -> None:
             products.forward(self.weights, padded, p, y)
@@ -232,7 +232,7 @@ class _Local(Layer):
         """Return the gradient with respect to the input without its frame, added to ``into``."""
         products, add = self._products(), into is not None
         shape = (*self.geometry.input_shape, self.in_channels, gradient.shape[3])
-        result = np.empty(shape, gradient.dtype) if into is None else into
+        result = memory.empty(shape, gradient.dtype) if into is None else into
 
         def row(h: int) -> None:  # each input row by itself, so that threads never share a sum
             products.input_gradient(self.weights, gradient, h, result, add)
@@ -310,7 +310,7 @@ class Conv2D(_Local):
     ) -> None:
         products, result = self._products(), self.gradients["weights"]
         # Sums of rows are kept apart, so that the order of adding does not depend on threads.
-        sums = np.empty((len(gradient), *result.shape), result.dtype)
+        sums = memory.empty((len(gradient), *result.shape), result.dtype)
 
         def row(p: int) -> None:
             before(p)
@@ -486,8 +486,9 @@ class GlobalAveragePool(Layer):
 
     def backward(self, gradient: Array, wanted: bool = True) -> Array:
         shape = self._taken()
-        scaled = gradient / (shape[0] * shape[1])
-        return np.broadcast_to(scaled, shape).copy()
+        result = memory.empty(shape, gradient.dtype)
+        result[...] = gradient / (shape[0] * shape[1])
+        return result
 
 
 class Linear(Layer):
@@ -712,7 +713,8 @@ class Residual(Layer):
         if gradient.shape == shape:
             total = gradient
         else:
-            total = np.zeros(shape, gradient.dtype)
+            total = memory.empty(shape, gradient.dtype)
+            total[...] = 0
             total[:: self.stride, :: self.stride] = kernels.middle(gradient, shape[2])
         if len(self._steps) == 1:
             total += through
@@ -725,7 +727,7 @@ class Residual(Layer):
 def _frame(shape: tuple[int, ...], width: int, dtype: Any) -> Array:
     """Return an array with space for one of a shape within zeros on every side; see `_inside`."""
     rows, columns, *others = shape
-    frame = np.empty((rows + 2 * width, columns + 2 * width, *others), dtype)
+    frame = memory.empty((rows + 2 * width, columns + 2 * width, *others), dtype)
     if width:
         frame[:width] = frame[-width:] = 0
         frame[:, :width] = frame[:, -width:] = 0

@@ -11,6 +11,7 @@ import numpy as np
 import threadpoolctl
 
 from circuitsim.validation import integer
+from circuitsim.vision import memory
 
 _pool: ThreadPoolExecutor | None = None
 _threads = 1
@@ -21,7 +22,8 @@ def threads(number: int) -> Iterator[None]:
     """Let all layers and optimisers work with this many threads.
 
     BLAS is held to one thread in each: its own threads fight over products as small as those of a
-    position. Work is divided so that no sum depends on the number of threads. NumPy does not warn
+    position. Work is divided so that no sum depends on the number of threads. Memory of
+    arrays is used again (see `memory`). NumPy does not warn
     of overflows: whoever trains looks at the loss.
 
     Parameters
@@ -41,6 +43,7 @@ def threads(number: int) -> Iterator[None]:
         threadpoolctl.threadpool_limits(1),
         np.errstate(over="ignore", invalid="ignore"),
         ThreadPoolExecutor(number, initializer=_ignore_overflows) as pool,
+        memory.reused(),
     ):
         _pool, _threads = (pool, number) if number > 1 else (None, 1)
         try:
