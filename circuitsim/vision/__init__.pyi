@@ -5,8 +5,11 @@ from . import estimator as estimator
 from . import evaluation as evaluation
 from . import folders as folders
 from . import geometry as geometry
+from . import kernels as kernels
 from . import layers as layers
 from . import networks as networks
+from . import optimisers as optimisers
+from . import parallel as parallel
 from . import pictures as pictures
 from . import pools as pools
 from . import predictivity as predictivity
