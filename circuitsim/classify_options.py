@@ -92,7 +92,7 @@ def load_data(options: argparse.Namespace, name: str, run: Run | None = None) ->
     from circuitsim.vision import datasets
 
     given: dict[str, Any] = {n: getattr(options, n) or None for n in _OF_DATA}
-    if run is not None and name in datasets.SOURCES:
+    if run is not None and run.training.crop_size is None and name in datasets.SOURCES:
         *size, channels = run.architecture.input_shape
         for option, value in (("image_size", size), ("channels", channels)):
             if option in datasets.SOURCES[name].options and given[option] is None:

@@ -112,6 +112,22 @@ def add_options(p: argparse.ArgumentParser) -> None:
         metavar="P",
         help="black pixels added on every side of an image before a random crop of its size",
     )
+    awake.add_argument(
+        "--crop-size",
+        type=int,
+        default=None,
+        metavar="S",
+        help="rows and columns of random crops to train on, and of the middle to test with; None: "
+        "those of the images",
+    )
+    awake.add_argument(
+        "--crop-scale",
+        type=float,
+        default=None,
+        metavar="SHARE",
+        help="smallest share of an image's area in a crop: crops of random size and proportions "
+        "are resized; None: they are not",
+    )
     awake.add_argument("--flips", action="store_true", help="mirror every second image or so")
     awake.add_argument(
         "--repetitions",

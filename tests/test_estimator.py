@@ -26,6 +26,7 @@ from circuitsim.vision import Classifier, datasets, parallel
 from circuitsim.vision.datasets import Dataset, ImageSet
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing
+from circuitsim.vision.stored import Lazy
 from circuitsim.vision.training import Diverged, Training
 
 SMALL = {"width": 4, "epochs": 2, "batch_size": 16, "learning_rate": 0.03}
@@ -159,6 +160,17 @@ def test_scale_and_shape_do_not_matter():
     np.testing.assert_array_equal(
         grey.predict_proba(given[..., 0]),
         Classifier(**SMALL).fit(given[..., :1], labels).predict_proba(given[..., :1]),
+    )
+
+
+def test_images_that_are_read_when_they_are_needed():
+    given, labels = images(45)
+    lazy = ImageSet(np.asarray(given), labels).images
+    lazy = Lazy(lazy, np.arange(45))
+    found = Classifier(**SMALL).fit(lazy, labels)
+    np.testing.assert_array_equal(found.logits(lazy), found.logits(given))
+    np.testing.assert_array_equal(
+        found.logits(given), Classifier(**SMALL).fit(given, labels).logits(given)
     )
 
 

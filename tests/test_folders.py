@@ -19,7 +19,8 @@ from PIL import Image
 from circuitsim import classify
 from circuitsim.files import is_alive
 from circuitsim.validation import ParameterError
-from circuitsim.vision import datasets, decoding, pictures, stored
+from circuitsim.vision import Classifier, datasets, decoding, load, pictures, stored
+from circuitsim.vision.augmentation import augmented, middle
 
 SHAPE = (6, 5, 3)
 
@@ -828,3 +829,74 @@ def test_what_is_not_used_is_refused(arguments, text, tmp_path, capsys, monkeypa
     assert text in told
     assert len(told.splitlines()) == 1
     assert os.listdir(tmp_path) == []
+
+
+# --- crops ----------------------------------------------------------------------------------------
+
+
+def test_crops_are_parts_of_images_and_tests_see_the_middle(rng):
+    images = pixels(rng, (5, 9, 7, 3))
+    crops = augmented(images, rng, 0, False, (4, 4))
+    assert crops.shape == (5, 4, 4, 3)
+    places = [
+        [(t, c) for t in range(6) for c in range(4)
+         if np.array_equal(image[t : t + 4, c : c + 4], crop)]
+        for image, crop in zip(images, crops, strict=True)
+    ]  # fmt: skip
+    assert all(len(place) == 1 for place in places)
+    many = augmented(np.repeat(images[:1], 600, axis=0), rng, 0, False, (4, 4))
+    assert len({crop.tobytes() for crop in many}) == 6 * 4
+    np.testing.assert_array_equal(middle(images, (4, 4)), images[:, 2:6, 1:5])
+    assert middle(images, (9, 7)) is images
+    # As before where crops have the size of images.
+    one, other = (np.random.default_rng(3) for _ in range(2))
+    square = images[:, :7]
+    np.testing.assert_array_equal(
+        augmented(square, one, 2, True), augmented(square, other, 2, True, (7, 7))
+    )
+
+
+def test_rescaled_crops(rng):
+    """Of a picture that tells each pixel's place, crops tell where they are from."""
+    rows, columns = np.mgrid[:40, :60]
+    image = np.stack([4 * rows, 4 * columns, 0 * rows], axis=2).astype(np.uint8)
+    crops = augmented(np.repeat(image[None], 400, axis=0), rng, 0, False, (20, 20), 0.1)
+    assert crops.shape == (400, 20, 20, 3)
+    heights = np.ptp(crops[..., 0].astype(float), axis=(1, 2)) / 4 + 1
+    widths = np.ptp(crops[..., 1].astype(float), axis=(1, 2)) / 4 + 1
+    shares, aspects = heights * widths / 2400, widths / heights
+    assert 0.08 < shares.min() < 0.13
+    assert shares.max() > 0.8
+    assert 0.7 < aspects.min() < 0.8 < 1.25 < aspects.max() < 1.45
+    np.testing.assert_allclose(np.median(aspects), 1, atol=0.08)
+    grey = augmented(pixels(rng, (3, 9, 9, 1)), rng, 0, False, (5, 5), 0.5)
+    assert grey.shape == (3, 5, 5, 1)
+
+
+def test_training_on_crops(root, tmp_path, rng, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    patterns(root, rng, 30)
+    images = ["--dataset", "folder", "--data", str(root)]
+    small = ["--epochs", "1", "--width", "2", "--batch-size", "16", "--threads", "1"]
+    crops = ["--crop-size", "6", "--crop-scale", "0.3", "--flips"]
+    train = ["train", *images, *small, *crops, "--output", "run"]
+    assert classify.main(train) == 0
+    assert classify.main(["evaluate", "run", *images[2:], "--threads", "1"]) == 0
+    data = datasets.load("folder", root)
+    classifier = load("run")
+    assert classifier.image_shape_ == (6, 6, 1)
+    whole, cut = data.test.images, data.test.images[:, 1:7, 1:7]
+    np.testing.assert_array_equal(classifier.logits(whole), classifier.logits(cut))
+    made = Classifier(width=2, epochs=1, batch_size=16, crop_size=6, image_shape=(8, 8))
+    made.fit(whole.reshape(len(whole), -1), data.test.labels)
+    assert made.image_shape_ == (8, 8, 1)
+    np.testing.assert_array_equal(made.logits(whole.reshape(len(whole), -1)), made.logits(whole))
+    for options, text in (
+        ({"crop_size": 9}, "must not be larger than the images"),
+        ({"crop_scale": 0.1, "crop_padding": 1}, "crop_padding: has no effect with crop_scale"),
+        ({"crop_scale": 1}, "crop_scale: must be > 0 and < 1"),
+        ({"crop_size": 0}, "crop_size: must be a whole number >= 1"),
+    ):
+        refused(Classifier(**options).fit, text, X=whole, y=data.test.labels)
+    refused(Classifier(crop_scale=0.5).fit, "needs images of bytes", X=whole / 255,
+            y=data.test.labels)  # fmt: skip

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from circuitsim.vision.layers import Array
+
+_ASPECT = 4 / 3  # of rescaled crops, at most, either way
+_TRIES = 10  # of a rescaled crop that does not fit, before the largest in the middle
 
 
 def channel_statistics(images: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -40,8 +44,10 @@ def augmented(
     rng: np.random.Generator,
     crop_padding: int,
     flips: bool,
+    size: tuple[int, int] | None = None,
+    scale: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a random crop of every image, of its own size, and mirror every second one or so.
+    """Return a random crop of every image, and mirror every second one or so.
 
     Parameters
     ----------
@@ -53,15 +59,26 @@ def augmented(
         Black rows and columns added on every side before cropping.
     flips : bool
         Whether to mirror left and right, with a probability of 1/2.
+    size : tuple of int, optional
+        Rows and columns of the crops; those of the images by default.
+    scale : float, optional
+        Resize crops of random size and proportions: of this share of the image's area at least,
+        and no longer than 4 : 3 (of bytes in one or three channels).
     """
     number, rows, columns, channels = images.shape
-    if crop_padding:
+    height, width = size or (rows, columns)
+    if scale is not None:
+        images = np.stack([_rescaled(image, rng, (height, width), scale) for image in images])
+    elif crop_padding or (height, width) != (rows, columns):
         pad = crop_padding
         padded = np.zeros((number, rows + 2 * pad, columns + 2 * pad, channels), images.dtype)
         padded[:, pad : pad + rows, pad : pad + columns] = images
-        top, left = rng.integers(2 * pad + 1, size=(2, number))
+        spare: Any = rows - height + 2 * pad + 1
+        if rows - height != columns - width:
+            spare = [[spare], [columns - width + 2 * pad + 1]]
+        top, left = rng.integers(spare, size=(2, number))
         crops = [
-            image[t : t + rows, c : c + columns]
+            image[t : t + height, c : c + width]
             for image, t, c in zip(padded, top, left, strict=True)
         ]
         images = np.stack(crops)
@@ -70,3 +87,34 @@ def augmented(
         images = images.copy()
         images[mirrored] = images[mirrored, :, ::-1]
     return images
+
+
+def middle(images: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Cut the middle of a size, (row, column), out of images (image, row, column, channel)."""
+    if images.shape[1:3] == size:
+        return images
+    top, left = ((whole - part) // 2 for whole, part in zip(images.shape[1:3], size, strict=True))
+    return images[:, top : top + size[0], left : left + size[1]]
+
+
+def _rescaled(
+    image: NDArray[np.uint8], rng: np.random.Generator, size: tuple[int, int], scale: float
+) -> NDArray[np.uint8]:
+    """A crop of random size, proportions and place, resized."""
+    rows, columns, channels = image.shape
+    height, width = min(rows, columns), min(rows, columns)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    shares = rng.uniform(scale, 1, _TRIES)
+    aspects = np.exp(rng.uniform(-np.log(_ASPECT), np.log(_ASPECT), _TRIES))
+    places = rng.random((_TRIES, 2))  # as many numbers for each image, whichever fits
+    for share, aspect, (down, across) in zip(shares, aspects, places, strict=True):
+        w = round(np.sqrt(share * rows * columns * aspect))
+        h = round(np.sqrt(share * rows * columns / aspect))
+        if 0 < w <= columns and 0 < h <= rows:
+            height, width = h, w
+            top, left = int(down * (rows - h + 1)), int(across * (columns - w + 1))
+            break
+    crop = Image.fromarray(np.ascontiguousarray(image[..., 0] if channels == 1 else image))
+    box = (left, top, left + width, top + height)
+    resized = crop.crop(box).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.uint8).reshape(*size, channels)

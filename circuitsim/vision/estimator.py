@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, shown
 from circuitsim.vision import evaluation, parallel
-from circuitsim.vision.augmentation import channel_statistics, prepared
+from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import ImageSet
 from circuitsim.vision.layers import Array, softmax
 from circuitsim.vision.networks import KERNEL, Architecture, Network
@@ -96,7 +96,7 @@ class Classifier:
         How locally connected layers share weights when the network sleeps, every ``share_every``
         batches; a text is the method.
     share_every, sleep_length, epochs, optimiser, learning_rate, weight_decay, momentum, schedule, \
-milestones, factor, crop_padding, flips, repetitions, validation
+milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, validation
         As in `circuitsim.vision.training.Training`.
     batch_size : int or "auto"
         Images in a batch; 128, or all where there are fewer, if "auto".
@@ -166,6 +166,8 @@ milestones, factor, crop_padding, flips, repetitions, validation
         milestones: tuple[int, ...] = (),
         factor: float = 0.25,
         crop_padding: int = 0,
+        crop_size: int | None = None,
+        crop_scale: float | None = None,
         flips: bool = False,
         repetitions: int = 1,
         validation: float = 0.0,
@@ -178,7 +180,8 @@ milestones, factor, crop_padding, flips, repetitions, validation
         self.epochs, self.batch_size, self.optimiser = epochs, batch_size, optimiser
         self.learning_rate, self.weight_decay, self.momentum = learning_rate, weight_decay, momentum
         self.schedule, self.milestones, self.factor = schedule, milestones, factor
-        self.crop_padding, self.flips, self.repetitions = crop_padding, flips, repetitions
+        self.crop_padding, self.crop_size = crop_padding, crop_size
+        self.crop_scale, self.flips, self.repetitions = crop_scale, flips, repetitions
         self.validation, self.image_shape = validation, image_shape
         self.random_state, self.threads = random_state, threads
 
@@ -278,13 +281,14 @@ milestones, factor, crop_padding, flips, repetitions, validation
         train, validation = split(data, training.validation, training.seed)
         mean, deviation = channel_statistics(train.sample())
         sharing = Sharing(self.sharing) if isinstance(self.sharing, str) else self.sharing
+        size: Any = (*[training.crop_size or 0] * 2, shape[2]) if training.crop_size else shape
         run = Run(
             "arrays",
             "",
             tuple(map(str, classes.tolist())),
             tuple(map(float, mean)),
             tuple(map(float, deviation)),
-            Architecture(shape, len(classes), self.network, self.connectivity, self.width),
+            Architecture(size, len(classes), self.network, self.connectivity, self.width),
             training,
             sharing,
         )
@@ -298,8 +302,10 @@ milestones, factor, crop_padding, flips, repetitions, validation
                 rate = f"than learning_rate={training.learning_rate:g}"
                 raise Diverged(f"{error}; try a lower one {rate}") from None
             # Layers let go of what they keep for a gradient that nobody will ask for.
-            net.forward(prepared(images[:1], *run.statistics))
-        self._fitted(run, net, classes, (float(images.min()), float(images.max())))
+            evaluation.logits(net, images[:1], *run.statistics)
+        whole = images.dtype == np.uint8
+        span = (0.0, 255.0) if whole else (float(images.min()), float(images.max()))
+        self._fitted(run, net, classes, span, shape)
         self.history_ = history(trainer.progress.history)
         if isinstance(X, np.ndarray) or not hasattr(X, "columns"):
             self.__dict__.pop("feature_names_in_", None)
@@ -333,9 +339,10 @@ milestones, factor, crop_padding, flips, repetitions, validation
         network: Network,
         classes: NDArray[Any],
         span: tuple[float, float],
+        shape: tuple[int, int, int] | None = None,
     ) -> None:
         self.run_, self.network_, self.classes_ = run, network, classes
-        self.image_shape_ = run.architecture.input_shape
+        self.image_shape_ = shape or run.architecture.input_shape
         self.n_features_in_ = int(np.prod(self.image_shape_))
         self._span = span
 
@@ -427,7 +434,7 @@ milestones, factor, crop_padding, flips, repetitions, validation
         self, given: Any, fitted: tuple[int, int, int] | None
     ) -> tuple[NDArray[Any], tuple[int, int, int]]:
         """Images as bytes or float32, (image, row, column, channel), and their shape."""
-        if isinstance(given, Lazy) and given.shape[1:] == (fitted or given.shape[1:]):
+        if isinstance(given, Lazy) and self._fits(given.shape[1:], fitted):
             images: Any = given  # read when they are needed
             return images, given.shape[1:]
         images = _numbers(given)
@@ -465,11 +472,19 @@ milestones, factor, crop_padding, flips, repetitions, validation
                 np.shape(given),
             )
         shape: Any = images.shape[1:]
-        if fitted is not None and shape != fitted:
+        if not self._fits(shape, fitted):
+            assert fitted is not None
             raise ParameterError(
                 "X", f"must be images of {' x '.join(map(str, fitted))}, as those of fit", shape
             )
         return (images if fitted is None else self._on_scale(images)), shape
+
+    def _fits(self, shape: tuple[int, ...], fitted: tuple[int, int, int] | None) -> bool:
+        """Whether images have the shape that was fitted, or one out of which crops were cut."""
+        if fitted is None or shape == fitted:
+            return True
+        larger = shape[0] >= fitted[0] and shape[1] >= fitted[1] and shape[2] == fitted[2]
+        return self.run_.training.crop_size is not None and larger
 
     def _on_scale(self, images: NDArray[Any]) -> NDArray[Any]:
         """Images on the scale of those that were learned, as far as one can tell."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.public import own
-from circuitsim.vision.augmentation import prepared
+from circuitsim.vision.augmentation import middle, prepared
 from circuitsim.vision.datasets import ImageSet
 from circuitsim.vision.layers import Array, cross_entropy
 from circuitsim.vision.networks import Network
@@ -25,11 +25,15 @@ def logits(
 ) -> Array:
     """Return the network's output (image, class) for images (image, row, column, channel).
 
+    Of larger images than the network takes, it is that of their middle.
     ``mean`` and ``deviation`` are those of the channels, for `prepared`.
     """
     groups = [slice(n, n + _AT_A_TIME) for n in range(0, len(images), _AT_A_TIME)]
     announce(images, groups)
-    parts = [network.forward(prepared(images[group], mean, deviation)) for group in groups]
+    size = network.architecture.input_shape[:2]
+    parts = [
+        network.forward(prepared(middle(images[group], size), mean, deviation)) for group in groups
+    ]
     return np.concatenate(parts)
 
 

@@ -87,6 +87,8 @@ class Run:
             If the parts do not fit together.
         """
         shape: Any = data.train.images.shape[1:]
+        if training.crop_size is not None:
+            shape = (training.crop_size, training.crop_size, shape[2])
         train, _ = split(data.train, training.validation, training.seed)
         mean, deviation = channel_statistics(train.sample())
         return cls(

@@ -61,7 +61,13 @@ class Training:
         Half and three quarters of ``epochs`` if empty.
     factor : float
     crop_padding : int
-        Black rows and columns added on every side of an image before a crop of its size is drawn.
+        Black rows and columns added on every side of an image before a crop is drawn.
+    crop_size : int, optional
+        Rows and columns of the crops that the network is trained on; it is tested with the middle
+        of images. By default crops have the size of images.
+    crop_scale : float, optional
+        Smallest share of an image's area that a crop may have: crops are of random size and
+        proportions (up to 4 : 3), and resized. By default they are not.
     flips : bool
         Mirror every image left and right with a probability of 1/2.
     repetitions : int
@@ -94,6 +100,8 @@ class Training:
     milestones: tuple[int, ...] = ()
     factor: float = 0.25
     crop_padding: int = 0
+    crop_size: int | None = None
+    crop_scale: float | None = None
     flips: bool = False
     repetitions: int = 1
     validation: float = 0.1
@@ -107,6 +115,14 @@ class Training:
         integer("batch_size", self.batch_size, minimum=2)
         for name in ("crop_padding", "seed"):
             integer(name, getattr(self, name), minimum=0)
+        if self.crop_size is not None:
+            integer("crop_size", self.crop_size, minimum=1)
+        if self.crop_scale is not None:
+            _number("crop_scale", self.crop_scale, above=0, below=1)
+            if self.crop_padding:
+                raise ParameterError(
+                    "crop_padding", "has no effect with crop_scale", self.crop_padding
+                )
         one_of("optimiser", self.optimiser, OPTIMISERS)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("sleep_length", self.sleep_length, SLEEP_LENGTHS)
@@ -234,7 +250,19 @@ def check_images(training: Training, data: ImageSet) -> None:
         raise ParameterError(
             "batch_size", f"there are only {len(data)} images to train on", training.batch_size
         )
-    rows, columns = data.images.shape[1:3]
+    rows, columns, channels = data.images.shape[1:]
+    if training.crop_size is not None and training.crop_size > min(rows, columns):
+        raise ParameterError(
+            "crop_size", f"must not be larger than the images ({rows} x {columns})",
+            training.crop_size,
+        )  # fmt: skip
+    if training.crop_scale is not None and (
+        data.images.dtype != np.uint8 or channels not in (1, 3)
+    ):
+        raise ParameterError(
+            "crop_scale", "needs images of bytes, grey or in three colours",
+            f"{channels} channels of {data.images.dtype}",
+        )  # fmt: skip
     if training.crop_padding >= min(rows, columns):
         raise ParameterError(
             "crop_padding",
@@ -395,7 +423,10 @@ class Trainer:
 
     def _crops(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Array:
         training, images = self.training, self._data["train"].images[chosen]
-        crops = augmented(images, rng, training.crop_padding, training.flips)
+        crops = augmented(
+            images, rng, training.crop_padding, training.flips,
+            self.network.architecture.input_shape[:2], training.crop_scale,
+        )  # fmt: skip
         return prepared(crops, self._mean, self._deviation)
 
     def _sleep(self, number: int) -> None:
