@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from brian2 import DimensionMismatchError, ms
+from conftest import grid
 
 import circuitsim as cs
 from circuitsim.theory import fixed_point, gains
@@ -14,11 +15,13 @@ from circuitsim.theory import fixed_point, gains
 CIRCUIT_RULES = ("circuit", "inhibition_gated")
 
 
-@pytest.mark.parametrize("rule", CIRCUIT_RULES)
-@pytest.mark.parametrize("momentum", [0.0, 0.8, 0.95])
-@pytest.mark.parametrize("dt", [None, 1.0, 4.0])
-@pytest.mark.parametrize("presentation", [20.0, 60.0])
-@pytest.mark.parametrize("alpha", [0.0, 5.0])
+@grid(
+    alpha=[0.0, 5.0],
+    presentation=[20.0, 60.0],
+    dt=[None, 1.0, 4.0],
+    momentum=[0.0, 0.8, 0.95],
+    rule=CIRCUIT_RULES,
+)
 def test_gains_are_the_average_drift(
     alpha: float, presentation: float, dt: float | None, momentum: float, rule: str
 ) -> None:

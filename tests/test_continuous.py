@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from brian2 import ms
+from conftest import grid
 from scipy.integrate import solve_ivp
 
 import circuitsim as cs
@@ -60,9 +61,7 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("rule", ["circuit", "inhibition_gated"])
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.95])
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@grid(schedule=list(SCHEDULES), momentum=[0.0, 0.5, 0.95], rule=["circuit", "inhibition_gated"])
 def test_solves_the_equations(schedule: str, momentum: float, rule: str) -> None:
     rng = np.random.default_rng(1)
     w_init, inputs = 1 + rng.standard_normal((5, 3)), rng.standard_normal((3, 3))
@@ -77,9 +76,7 @@ def test_solves_the_equations(schedule: str, momentum: float, rule: str) -> None
     assert float(run.rate_inh) == pytest.approx(r_inh, abs=1e-11)
 
 
-@pytest.mark.parametrize("rule", ["circuit", "inhibition_gated"])
-@pytest.mark.parametrize("momentum", [0.0, 0.95])
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@grid(schedule=list(SCHEDULES), momentum=[0.0, 0.95], rule=["circuit", "inhibition_gated"])
 def test_euler_converges_to_it_with_slope_one(schedule: str, momentum: float, rule: str) -> None:
     rng = np.random.default_rng(2)
     w_init, inputs = 1 + rng.standard_normal((5, 3)), rng.standard_normal((4, 3))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference
 from brian2 import ms
-from conftest import relative
+from conftest import grid, relative
 
 import circuitsim as cs
 from circuitsim.engines import registry, standalone
@@ -24,6 +24,7 @@ needs_compiler = pytest.mark.skipif(
 )
 # Ways that compile each shape of network for seconds: for them the tests that compare numbers.
 SLOW_CODE = ("cpp_standalone", "cython")
+NONLINEAR = "rectified = clip(r - b, 0, inf) - 0.1*r_inh**2"
 
 
 def ways(slow):
@@ -37,14 +38,14 @@ def ways(slow):
 
 
 every_engine = pytest.mark.parametrize("engine", list(ways(slow=False)))
-every_code = pytest.mark.parametrize("engine", list(ways(slow=True)))
 cpp = ("brian2", "cpp_standalone")
 
 
-def simulate(engine, *args, **kwargs):
-    """`circuitsim.simulate` with an engine and its code generation."""
+def simulate(engine, *args, presentation=30 * ms, **kwargs):
+    """`circuitsim.simulate` with an engine and its code generation; presentations are short."""
     name, codegen = engine
-    return cs.simulate(*args, engine=name, codegen=codegen, **kwargs)
+    kwargs |= {"engine": name, "codegen": codegen, "presentation": presentation}
+    return cs.simulate(*args, **kwargs)
 
 
 def runs(engine, rule):
@@ -67,18 +68,25 @@ def problem(rng, n_circuits=3, n_neurons=6, n_inputs=4, n_presentations=5):
 # -- fidelity -----------------------------------------------------------------------------------
 
 
-@every_code
-def test_published_trajectory(engine, oracle):
-    check_published_trajectory(engine, "circuit_k3", oracle)
+def published_trajectories():
+    """All for each engine; for what is compiled, one of each kind of code."""
+    for way in ways(slow=True):
+        engine, codegen = way.values[0]
+        for name in ("circuit_k3", "circuit_k6", "rule_k3", "rule_k9"):
+            marks = [*way.marks]
+            if codegen in SLOW_CODE and (name, codegen) not in [
+                ("circuit_k3", "cpp_standalone"),
+                # Cython takes seconds for each object, of which a rule without rates has fewer.
+                *([("rule_k3", "cython")] if engine == "brian2" else []),
+            ]:
+                marks.append(pytest.mark.thorough)
+            if engine == "brian2_per_synapse" and name == "rule_k9":
+                marks.append(pytest.mark.thorough)
+            yield pytest.param(*way.values, name, marks=marks, id=f"{name}-{way.id}")
 
 
-@every_engine
-@pytest.mark.parametrize("name", ["circuit_k6", "rule_k3", "rule_k9"])
-def test_other_published_trajectories(engine, name, oracle):
-    check_published_trajectory(engine, name, oracle)
-
-
-def check_published_trajectory(engine, name, oracle):
+@pytest.mark.parametrize("engine, name", list(published_trajectories()))
+def test_published_trajectory(engine, name, oracle):
     published = oracle(name)
     rule = "circuit" if name.startswith("circuit") else "mean_subtracted"
     run = simulate(
@@ -87,6 +95,7 @@ def check_published_trajectory(engine, name, oracle):
         published["inputs"],
         cs.Circuit(n_neurons=int(published["n_neurons"])),
         cs.Plasticity(rule, gamma=float(published["gamma"])),
+        presentation=150 * ms,
         record_rates=rule == "circuit",
     )
     assert run.inverse_snr_w.values == pytest.approx(published["inverse_snr"], rel=1e-9, abs=0)
@@ -104,54 +113,61 @@ def check_published_trajectory(engine, name, oracle):
 
 
 def plain_loops():
-    """Every engine with every kind of rule; what is compiled, with one of each kind of network."""
-    nonlinear = "rectified = clip(r - b, 0, inf) - 0.1*r_inh**2"
+    """Every engine with every kind of rule.
+
+    What is compiled, with one of each kind of network; that of linear rules is compared with a
+    published trajectory.
+    """
     ideal = "saturating = tanh(z - z_mean)"
     others = ["half_gated = r - b - 0.5*r_inh", "half_subtracted = z - z_mean/2"]
     for way in ways(slow=True):
-        codegen = way.values[0][1]
+        name, codegen = way.values[0]
         rules = [*RULES, *others] if codegen not in SLOW_CODE else ["circuit"]
-        for rule in [*rules, nonlinear, ideal] if codegen != "cython" else []:
-            yield pytest.param(*way.values, rule, marks=way.marks, id=f"{way.id}-{rule.split()[0]}")
+        for rule in [*rules, NONLINEAR, ideal] if codegen != "cython" else []:
+            marks = [*way.marks]
+            if codegen in SLOW_CODE and (rule, name) not in [
+                (NONLINEAR, "brian2"),
+                (NONLINEAR, "brian2_per_synapse"),
+                (ideal, "brian2"),
+            ]:
+                marks.append(pytest.mark.thorough)
+            yield pytest.param(*way.values, rule, marks=marks, id=f"{way.id}-{rule.split()[0]}")
+
+
+def unlike(rule, rng, which=slice(None)):
+    """Arguments of a batch in which every parameter differs between circuits, or of some of it."""
+    w_init, inputs = problem(rng)
+    ideal = cs.rules.get(rule).per_presentation
+    tau, alpha, b, gamma = np.array([[20, 30, 50], [0, 3, 10], [1, -2, 0], [0, 0.01, 1]])[:, which]
+    plasticity = cs.Plasticity(
+        rule,
+        gamma=gamma,
+        momentum=0.9,
+        learning_rate=None if ideal else cs.InverseSqrtRate(2e-3, timescale=20 * ms, onset=4 * ms),
+    )
+    circuit = cs.Circuit(n_neurons=6, tau=tau * ms, alpha=alpha, b=b)
+    how = {"presentation": 20 * ms, "dt": 0.5 * ms, "record_rates": not ideal}
+    return (w_init[which], inputs[:, which], circuit, plasticity), how
 
 
 @pytest.mark.parametrize("engine, rule", list(plain_loops()))
 def test_plain_loop(engine, rule, rng):
     """A batch in which every parameter differs between circuits, steps other than 1 ms."""
     definition = cs.rules.get(rule)
-    ideal = definition.per_presentation
-    w_init, inputs = problem(rng)
-    circuit = cs.Circuit(n_neurons=6, tau=[20, 30, 50] * ms, alpha=[0, 3.0, 10], b=[1.0, -2.0, 0])
-    plasticity = cs.Plasticity(
-        rule,
-        gamma=[0, 0.01, 1],
-        momentum=0.9,
-        learning_rate=None if ideal else cs.InverseSqrtRate(2e-3, timescale=20 * ms, onset=4 * ms),
-    )
-    how = {"presentation": 20 * ms, "dt": 0.5 * ms, "record_rates": not ideal}
+    arguments, how = unlike(rule, rng)
     if not runs(engine, definition):
         with pytest.raises(cs.ParameterError, match=r"not linear .* use engine='brian2'"):
-            simulate(engine, w_init, inputs, circuit, plasticity, **how)
+            simulate(engine, *arguments, **how)
         return
-    run = simulate(engine, w_init, inputs, circuit, plasticity, **how)
-    batch, _ = make_batch(
-        w_init,
-        inputs,
-        circuit,
-        plasticity,
-        how["presentation"],
-        how["dt"],
-        how["record_rates"],
-        None,
-        1,
-    )
+    run = simulate(engine, *arguments, **how)
+    batch, _ = make_batch(*arguments, *how.values(), None, 1)
     expected = reference.run(batch)
     assert relative(run.weights, expected.state.weights) < 1e-12
     assert run.snr_w.values == pytest.approx(expected.snr_w, rel=1e-11, abs=0)
     assert run.inverse_snr_w.values == pytest.approx(expected.inverse_snr_w, rel=1e-11, abs=0)
     assert relative(run.mean_weight_cosine, expected.mean_weight_cosine) < 1e-12
-    assert relative(run.weights, w_init) > 1e-3  # or there would be nothing to compare
-    if not ideal:
+    assert relative(run.weights, arguments[0]) > 1e-3  # or there would be nothing to compare
+    if not definition.per_presentation:
         assert relative(run.momentum, expected.state.velocity) < 1e-11
         assert relative(run.rate, expected.state.rate) < 1e-12
         assert relative(run.rate_trace, expected.rate_trace) < 1e-12
@@ -239,11 +255,12 @@ def test_weights_end_at_the_fixed_point_of_their_own_rule(rule, rng):
     w_init = 1 + rng.standard_normal((20, 4))
     inputs = cs.inputs.GaussianInputs(40_000, 4, seed=5)
     run = simulate(
-        ("propagator", "numpy"),
+        ("propagator", "numba"),
         w_init,
         inputs,
         cs.Circuit(n_neurons=20, tau=3 * ms, alpha=alpha),
         cs.Plasticity(rule, gamma=gamma, learning_rate=cs.ConstantRate(4e-7)),
+        presentation=150 * ms,
         record=1000,
     )
     expected = cs.theory.fixed_point(w_init, gamma, rule, alpha)
@@ -266,7 +283,7 @@ def test_gated_rule_keeps_the_mean_as_presentations_grow_longer(rng):
         for duration in (150.0, 600.0, 2400.0):
             inputs = cs.inputs.GaussianInputs(round(total / duration), 4, seed=3)
             run = simulate(
-                ("propagator", "numpy"),
+                ("propagator", "numba"),
                 w_init,
                 inputs,
                 cs.Circuit(n_neurons=10, alpha=alphas),
@@ -293,11 +310,11 @@ def test_gated_rule_keeps_the_mean_as_presentations_grow_longer(rng):
 def test_order_of_neurons_does_not_matter(engine, rule, rng):
     w_init, inputs = problem(rng)
     order = rng.permutation(6)
-    circuit, plasticity = cs.Circuit(n_neurons=6), cs.Plasticity(rule)
-    run = simulate(engine, w_init, inputs, circuit, plasticity)
-    permuted = simulate(engine, w_init[:, order], inputs, circuit, plasticity)
-    assert relative(permuted.weights, run.weights[:, order]) < 1e-13
-    assert relative(permuted.snr_w, run.snr_w) < 1e-12
+    both = np.concatenate([w_init, w_init[:, order]])
+    inputs = np.tile(inputs, (1, 2, 1))
+    run = simulate(engine, both, inputs, cs.Circuit(n_neurons=6), cs.Plasticity(rule))
+    assert relative(run.weights[3:], run.weights[:3, order]) < 1e-13
+    assert relative(run.snr_w[3:], run.snr_w[:3]) < 1e-12
 
 
 @every_engine
@@ -305,21 +322,23 @@ def test_order_of_neurons_does_not_matter(engine, rule, rng):
 def test_baseline_only_shifts_rates(engine, rule, rng):
     """In the linear circuit, if the rates start at the baseline."""
     w_init, inputs = problem(rng)
-    plasticity = cs.Plasticity(rule)
-    runs = []
-    for b in (0.0, 5.0):
-        circuit = cs.Circuit(n_neurons=6, b=b)
-        still = simulate(engine, w_init, inputs[:0], circuit, plasticity)
-        still["rate"] = still["rate"] + b
-        run = simulate(engine, None, inputs, circuit, plasticity, start=still)
-        runs.append(run.assign(rate=run.rate - b))
+    w_init, inputs = np.concatenate([w_init, w_init]), np.tile(inputs, (1, 2, 1))
+    b = np.repeat([0.0, 5.0], 3)
+    circuit, plasticity = cs.Circuit(n_neurons=6, b=b), cs.Plasticity(rule)
+    still = simulate(engine, w_init, inputs[:0], circuit, plasticity)
+    still["rate"] = still.rate + b[:, np.newaxis]
+    run = simulate(engine, None, inputs, circuit, plasticity, start=still)
+    run["rate"] = run.rate - b[:, np.newaxis]
     for name in ("weights", "rate", "rate_inh", "snr_w"):
-        assert relative(runs[1][name], runs[0][name]) < 1e-12
+        assert relative(run[name][3:], run[name][:3]) < 1e-12
 
 
-@every_engine
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("momentum, dt", [(0.95, 1.0), (0.0, 0.5)])
+@grid(
+    engine=[way.values[0] for way in ways(slow=False)],
+    rule=list(RULES),
+    momentum=[0.95, 0.0],
+    dt=[1.0, 0.5],
+)
 def test_a_run_in_two_parts_equals_one(engine, rule, momentum, dt, rng):
     """In time too: learning starts within the second part."""
     w_init, inputs = problem(rng, n_presentations=6)
@@ -345,17 +364,6 @@ def test_a_run_in_two_parts_equals_one(engine, rule, momentum, dt, rng):
 @every_engine
 @pytest.mark.parametrize("rule", RULES)
 def test_a_circuit_does_not_know_its_company(engine, rule, rng):
-    check_company(engine, rule, [[4, 2, 1], [3]], rng)
-
-
-@needs_compiler
-@pytest.mark.slow
-def test_nor_does_one_in_compiled_code(rng):
-    check_company(cpp, "circuit", [[4, 2, 0]], rng)  # each size is a program of its own
-
-
-def check_company(engine, rule, subsets, rng):
-    """To the last bit: finished circuits of a study can be put together in any way."""
     w_init, inputs = problem(rng, n_circuits=5, n_neurons=7)
     gamma = np.array([0.1, 0.01, 0.1, 1.0, 0.0])
     alpha = np.array([1.0, 10.0, 3.0, 30.0, 0.0])
@@ -370,10 +378,23 @@ def check_company(engine, rule, subsets, rng):
         )
 
     together = run([0, 1, 2, 3, 4])
-    for which in subsets:
-        apart = run(which)
-        for name in ("weights", "snr_w", "inverse_snr_w", "mean_weight_cosine"):
-            assert np.array_equal(apart[name], together[name][which]), name
+    for which in ([4, 2, 1], [3]):
+        check_company(run(which), together, which)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_nor_does_one_in_compiled_code(rng):
+    arguments, how = unlike(NONLINEAR, rng)  # compiled for the plain loop, too
+    together = simulate(cpp, *arguments, **how)
+    arguments, how = unlike(NONLINEAR, np.random.default_rng(1234), [1])
+    check_company(simulate(cpp, *arguments, **how), together, [1])
+
+
+def check_company(apart, together, which):
+    """To the last bit: finished circuits of a study can be put together in any way."""
+    for name in ("weights", "snr_w", "inverse_snr_w", "mean_weight_cosine"):
+        assert np.array_equal(apart[name], together[name][which]), name
 
 
 # -- shapes and recording -----------------------------------------------------------------------

@@ -146,7 +146,7 @@ class TestPlainLoop:
     """The same numbers as the loop over steps in `reference`."""
 
     @codegens
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=2 * settings.default.max_examples)
     @given(data=st.data())
     def test_any_batch(self, codegen: str, data: st.DataObject) -> None:
         batch = data.draw(batches())
@@ -274,9 +274,12 @@ class TestRecording:
         Propagator(codegen).run(make_batch(np.random.default_rng(16), (1, 5, 3)), seen.append)
         assert seen == [0.4, 0.8, 1.0]
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("codegen, n_presentations", [("numpy", 50_000), ("numba", 1_000_000)])
-    def test_memory_does_not_grow_with_the_run(self, codegen: str, n_presentations: int) -> None:
+    @codegens
+    def test_memory_does_not_grow_with_the_run(
+        self, codegen: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        n_presentations = 6000
+        monkeypatch.setattr(propagator, "_NUMBERS", 2**12)
         plasticity = cs.Plasticity(rule="mean_subtracted")
         batch = make_batch(np.random.default_rng(17), (1, 10, 50), plasticity=plasticity)
         Propagator(codegen).run(batch)  # what is compiled and imported does not count
