@@ -35,7 +35,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "thorough: one of a grid, run with --thorough")
     settings.load_profile("thorough" if config.getoption("--thorough") else "daily")
 
 
@@ -91,6 +90,12 @@ def _own_registries(monkeypatch):
     plugins.installed.cache_clear()
     yield
     plugins.installed.cache_clear()
+
+
+@pytest.fixture
+def thorough(request):
+    """Whether what is shortened otherwise is to run at its full length."""
+    return request.config.getoption("--thorough")
 
 
 @pytest.fixture

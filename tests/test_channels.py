@@ -54,6 +54,7 @@ def test_channels_are_part_of_what_a_cell_is():
     assert "channels" in replace(studies[0], channels=10**12).memory()
 
 
+@pytest.mark.slow
 def test_a_sweep_with_channels(tmp_path, capsys):
     first, again = tmp_path / "a.nc", tmp_path / "b.nc"
     assert main([*SMALL, *FAST, "--channels", "3", "--output", str(first)]) == 0

@@ -134,6 +134,7 @@ def test_digits_are_learned_by_the_command(tmp_path, capsys):
     assert capsys.readouterr().out == f"{picture}: {name} {chance:.1f} %\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [1, 8, 9, 20])
 def test_an_interrupted_training_goes_on_to_the_same_numbers(data, tmp_path, stopped_at):
     """In the middle of epochs too, with momenta, sleep, crops, flips and repetitions."""
@@ -163,6 +164,7 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(data, tmp_path, sto
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path, capsys):
     arguments = ["train", *SMALL, "--epochs", 12, "--sharing", "instant", "--share-every", 7]
     whole, victim = tmp_path / "whole", tmp_path / "victim"
@@ -181,6 +183,7 @@ def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path, capsys):
     assert sorted(p.name for p in victim.iterdir()) == sorted(files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_tells_how_to_go_on(tmp_path, sent, code):
     directory = tmp_path / "run"

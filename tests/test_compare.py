@@ -23,6 +23,7 @@ from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing, layer_snr_w
 
+pytestmark = pytest.mark.slow
 FIGURES = Path(__file__).parents[1] / "figures"
 
 

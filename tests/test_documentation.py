@@ -53,6 +53,8 @@ OTHERS = {
     "--help": "all",
     "--nthreads": "dask worker",
     "--write": "benchmarks/engines.py",
+    "--fast": "tests/run.sh",
+    "--thorough": "tests/run.sh",
 }
 
 

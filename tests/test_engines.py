@@ -32,7 +32,9 @@ def ways(slow):
     for name in registry.ENGINES:
         engine = registry.find(name)
         for codegen in engine.codegens[1:] or engine.codegens:
-            marks = [needs_compiler, pytest.mark.slow] if codegen in SLOW_CODE else []
+            marks = [pytest.mark.slow] if name == "brian2_per_synapse" else []
+            if codegen in SLOW_CODE:
+                marks = [needs_compiler, pytest.mark.slow]
             if slow or codegen not in SLOW_CODE:
                 yield pytest.param((name, codegen), marks=marks, id=f"{name}-{codegen}")
 

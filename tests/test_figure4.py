@@ -26,6 +26,8 @@ from circuitsim.studies import figure4 as figure4_study
 from circuitsim.studies import figures, netcdf
 from circuitsim.studies.study import Study
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--k", "2", "3", "--gamma", "0.1", "0.01", "--trials", "2", "--presentations", "20",
          "--neurons", "6", "--codegen", "numpy"]  # fmt: skip
 SMALL_COMPANIONS = ["--k", "2", "--alpha", "3", "10", "--trials", "2", "--presentations", "20",
@@ -561,8 +563,9 @@ def test_importing_the_commands_is_light():
 
 
 @pytest.mark.slow
-def test_the_published_protocol(tmp_path):
-    done = run("--output", tmp_path / "figures", module="figure4")
+def test_the_published_protocol(tmp_path, thorough):
+    less = [] if thorough else ["--k", 3, 6]
+    done = run(*less, "--output", tmp_path / "figures", module="figure4")
     assert done.returncode == 0, done.stderr
     directory = tmp_path / "figures"
     for ending, limit in ((".nc", 500e3), (".png", 300e3), (".pdf", 200e3)):
@@ -594,8 +597,10 @@ def test_the_published_protocol(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_companions_at_full_length(tmp_path):
-    done = run("--figure", "endpoint", "--output", tmp_path / "figures", module="companions")
+def test_the_companions_at_full_length(tmp_path, thorough):
+    less = [] if thorough else ["--trials", 4]
+    options = ["--figure", "endpoint", "--output", tmp_path / "figures"]
+    done = run(*less, *options, module="companions")
     assert done.returncode == 0, done.stderr
     groups = companions_study.load(tmp_path / "figures" / "endpoint.nc").groups
     here = groups["published"].sel(presentation=4000)

@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 
 import circuitsim as cs
 from circuitsim import export, status, studies, sweep
-from circuitsim.studies import netcdf, records, results
+from circuitsim.studies import netcdf, records, results, runner
 from circuitsim.studies.store import BadCellFile, Store
 from circuitsim.studies.study import Study, run_cells
+
+pytestmark = pytest.mark.slow
 
 STUDY = Study(k=(2,), gamma=(0.1,), trials=2, presentations=3, neurons=(3,), engine="propagator",
               codegen="numpy")  # fmt: skip
@@ -32,7 +34,7 @@ OPTIONS = ["--k", 2, "--gamma", 0.1, "--trials", 2, "--presentations", 3, "--neu
            "--engine", "propagator", "--codegen", "numpy"]  # fmt: skip
 
 
-class Here(studies.runner._Here):
+class Here(runner._Here):
     """Runs in this process."""
 
 

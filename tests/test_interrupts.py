@@ -99,6 +99,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_network_is_not_taken_for_a_finished_one():
     """Brian2 would end the run at once, and quietly."""
     done = subprocess.run(

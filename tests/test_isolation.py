@@ -20,6 +20,8 @@ from circuitsim import files
 from circuitsim.engines import standalone
 from circuitsim.engines.brian import block_length
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(
     not standalone.compiler_works(), reason="no C++ compiler works here"
 )

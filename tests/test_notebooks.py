@@ -38,9 +38,9 @@ SHORTER = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_from_a_clean_kernel(path, tmp_path, request):
+def test_runs_from_a_clean_kernel(path, tmp_path, thorough):
     tools = execute_module()
-    if path.stem in SHORTER and not request.config.getoption("--thorough"):
+    if path.stem in SHORTER and not thorough:
         text, (long, short) = path.read_text(encoding="utf-8"), SHORTER[path.stem]
         assert text.count(long) == 1
         path = tmp_path / path.name

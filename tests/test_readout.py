@@ -178,6 +178,7 @@ def command(*arguments):
     return code, out.getvalue(), err.getvalue()
 
 
+@pytest.mark.slow
 def test_command(sweep):
     code, out, err = command("--weights", sweep["good"], "--k", 3, "--gamma", 0.01)
     assert (code, err) == (0, "")

@@ -255,6 +255,7 @@ def write_rules(directory, factor=0.5):
     return file
 
 
+@pytest.mark.slow
 def test_a_file_of_rules_in_every_process(tmp_path, capsys):
     """Workers, parts and --reproduce know the rule without the file."""
     output, file = tmp_path / "out.nc", write_rules(tmp_path)
@@ -385,6 +386,7 @@ def test_engines_of_installed_packages(installed, rng):
         cs.simulate(w_init, inputs, engine="no_engine")
 
 
+@pytest.mark.slow
 def test_a_sweep_with_both(installed, tmp_path):
     """Worker processes find them too."""
     output = tmp_path / "out.nc"

@@ -283,6 +283,7 @@ def test_layers_without_inner_positions(method):
     assert layer_snr_w(asleep, geometry) > 100 * layer_snr_w(weights, geometry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [2.0, 10.0])
 def test_inhibition_of_finite_strength_shrinks_the_mean_as_predicted(alpha):
     """Slow and long sleeps average over many patterns, as the closed forms do."""

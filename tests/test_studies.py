@@ -27,6 +27,8 @@ from circuitsim.studies import compare, local, records, results, runner, slurm, 
 from circuitsim.studies.store import Store
 from circuitsim.studies.study import CELLS_PER_JOB, Study, run_cells
 
+pytestmark = pytest.mark.slow
+
 STUDY = Study(k=(2, 3), gamma=(0.1, 0.01), trials=12, presentations=5, neurons=(6,),
               engine="propagator", codegen="numpy")  # fmt: skip
 OPTIONS = ["--k", 2, 3, "--gamma", 0.1, 0.01, "--trials", 12, "--presentations", 5, "--neurons", 6,

@@ -21,6 +21,8 @@ from circuitsim.studies import pilot, results, tables
 from circuitsim.studies.store import BadCellFile, Store
 from circuitsim.studies.study import Study, run_cells
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--k", "2", "3", "--gamma", "0.1", "0.01", "--trials", "2", "--presentations", "4",
          "--neurons", "6", "--codegen", "numpy"]  # fmt: skip
 
