@@ -14,11 +14,12 @@ _AGAIN = 0.2  # seconds
 
 @contextmanager
 def insistent() -> Iterator[None]:
-    """Repeat a SIGINT or SIGTERM until its exception has left this context.
+    """Raise what a handler of SIGINT or SIGTERM has raised until it has left this context.
 
     An exception that a signal's handler raises while a library calls Python back, as LLVM does when
-    it compiles, is printed or lost, and the work goes on. Only in the main thread, which alone
-    receives signals, and where there are timers.
+    it compiles, is printed or lost, and the work goes on. The handler itself, which may write a
+    checkpoint, is called once for each signal and left to finish. Only in the main thread, which
+    alone receives signals, and where there are timers.
     """
     here = threading.current_thread() is threading.main_thread()
     if not here or not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0]:
@@ -29,20 +30,24 @@ def insistent() -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM)
         if callable(signal.getsignal(number))
     }
-    received: list[int] = []
+    raised: BaseException | None = None
     inside = True
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if number in previous:
-            received[:] = [number]
-        if inside and received:
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
-            previous[received[0]](received[0], frame)
-            # It has returned: dealt with.
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            received.clear()
+        nonlocal raised
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            previous[number](number, frame)  # where it returns, it has dealt with the signal
+        except BaseException as error:
+            raised = error
+        again(number, frame)
 
-    alarm = signal.signal(signal.SIGALRM, handle)
+    def again(_number: int, _frame: FrameType | None) -> None:
+        if inside and raised is not None:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            raise raised
+
+    alarm = signal.signal(signal.SIGALRM, again)
     for number in previous:
         signal.signal(number, handle)
     try:
@@ -53,6 +58,6 @@ def insistent() -> Iterator[None]:
         signal.signal(signal.SIGALRM, alarm)
         for number, handler in previous.items():
             signal.signal(number, handler)
-        if received:
+        if raised is not None:
             # In the place of whatever the library made of it.
-            previous[received[0]](received[0], None)
+            raise raised

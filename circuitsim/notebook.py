@@ -119,9 +119,6 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         picture = self.png()
-        # Looking for garbage among all that is imported takes 0.3 s, at every tenth redraw or so.
-        gc.collect()
-        gc.freeze()
         # Whatever shows no widgets, such as a page on the web, shows the picture.
         bundle: dict[str, Any] = {"text/plain": f"Explorer({self.chosen})", "image/png": picture}
         try:
@@ -149,7 +146,14 @@ def _widgets(explorer: Explorer, picture: bytes) -> Any:
         )
 
         def changed(change: Any, name: str = name) -> None:
-            image.value = explorer.choose(**{name: change["new"]}).png()
+            # Looking for garbage among all that is imported takes 0.3 s: afterwards.
+            enabled = gc.isenabled()
+            gc.disable()
+            try:
+                image.value = explorer.choose(**{name: change["new"]}).png()
+            finally:
+                if enabled:
+                    gc.enable()
 
         box.observe(changed, names="value")
         boxes.append(box)

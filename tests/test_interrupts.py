@@ -78,6 +78,32 @@ def test_a_handler_that_waits_is_not_repeated():
     assert calls == [1]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_handler_is_called_once_and_left_to_finish():
+    """As those of jobs that write a checkpoint, ask to be queued again, and exit."""
+    begun, finished = [], []
+
+    def checkpoint(*_):
+        begun.append(1)
+        time.sleep(0.5)
+        finished.append(1)
+        sys.exit("told to end")
+
+    def signalled_in_a_callback(rest):
+        with insistent():
+            ctypes.CFUNCTYPE(None)(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0)))()
+            rest()
+
+    previous = signal.signal(signal.SIGTERM, checkpoint)
+    try:
+        for rest in (partial(time.sleep, 20), int, partial(int, "a consequence")):
+            with pytest.raises(SystemExit, match="told to end"):
+                signalled_in_a_callback(rest)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert begun == finished == [1, 1, 1]
+
+
 INTERRUPTED = """
 import os, signal, threading
 import numpy as np

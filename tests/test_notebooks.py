@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import importlib.util
 import json
+import weakref
 from io import BytesIO
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from matplotlib.figure import Figure
 from PIL import Image
 
 from circuitsim import measures, notebook, theory
@@ -98,6 +101,19 @@ def test_moving_a_slider_redraws():
     assert image.value == explorer().choose(gamma=0.1).png()
     controls[0].value = 0.01
     assert image.value == before
+
+
+def test_what_is_dropped_is_collected():
+    """An explorer that has been shown leaves the garbage of others alone."""
+    mine = Figure()  # figures are cyclic
+    gone = weakref.ref(mine)
+    shown = explorer()
+    shown._repr_mimebundle_()
+    shown._box.children[0].value = 0.1
+    assert gc.isenabled()
+    del mine
+    gc.collect()
+    assert gone() is None
 
 
 def test_without_widgets_there_is_a_picture(monkeypatch):
