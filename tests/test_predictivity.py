@@ -133,6 +133,22 @@ def test_the_regression_is_that_of_scikit_learn(features):
     np.testing.assert_allclose(predictivity.regress(x, y, new, 10), expected, rtol=1e-6, atol=1e-7)
 
 
+def test_many_features_are_as_good_as_their_products():
+    rng = np.random.default_rng(0)
+    x = 3 + rng.standard_normal((50, 300))
+    y = x[:, :3].T + rng.standard_normal((3, 50))
+    found = measure({"x": x}, y, components=10)
+    turned = np.linalg.qr(x.T, mode="r").T  # fewer features, and the same products
+    same = measure({"x": turned}, y, components=10)
+    np.testing.assert_allclose(found.correlation, same.correlation, atol=1e-8)
+    order = np.random.default_rng([0, 0]).permutation(50)
+    for fold, test in enumerate(np.array_split(order, 5)):
+        train = np.setdiff1d(np.arange(50), test)
+        predicted = predictivity.regress(x[train], y[:, train].T, x[test], 10)
+        expected = [np.corrcoef(p, r)[0, 1] for p, r in zip(predicted.T, y[:, test], strict=True)]
+        np.testing.assert_allclose(found.correlation[0, :, fold], expected, atol=1e-8)
+
+
 def test_features_of_lower_rank_and_constant_ones():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((50, 2)) @ rng.standard_normal((2, 90))

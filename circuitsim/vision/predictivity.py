@@ -482,6 +482,9 @@ def _cross_validated(
 ) -> Array:
     """Correlation of predictions with responses, (neuron, fold)."""
     found = np.empty((len(responses), len(tested)))
+    if features.shape[1] > features.shape[0]:  # once for all folds
+        centred = features - features.mean(axis=0)
+        features = _coordinates(centred @ centred.T)
     for fold, test in enumerate(tested):
         train = np.setdiff1d(np.arange(features.shape[0]), test)
         predicted = regress(features[train], responses[:, train].T, features[test], components)
@@ -497,9 +500,7 @@ def regress(features: Array, responses: Array, new: Array, components: int) -> A
 
     Each component is the direction of features along which they vary most with all responses: the
     leading singular vector of their covariance, of what the components before have left. (That is
-    what scikit-learn's ``PLSRegression(scale=False)`` iterates towards.) Where there are more
-    features than images, their products with each other are all that matters: the same predictions
-    come from as many numbers as there are images.
+    what scikit-learn's ``PLSRegression(scale=False)`` iterates towards.)
 
     Parameters
     ----------
@@ -518,13 +519,17 @@ def regress(features: Array, responses: Array, new: Array, components: int) -> A
     """
     mean, level = features.mean(axis=0), responses.mean(axis=0)
     x, other, y = features - mean, new - mean, responses - level
-    if x.shape[1] > x.shape[0]:
-        squares, directions = np.linalg.eigh(x @ x.T)
-        kept = squares > 1e-12 * squares[-1]
-        directions, lengths = directions[:, kept], np.sqrt(squares[kept])
-        other = other @ (x.T @ (directions / lengths))
-        x = directions * lengths
     return level + other @ _coefficients(x, y, components)
+
+
+def _coordinates(products: Array) -> Array:
+    """As many features as there are images, from the images' products with each other.
+
+    Products are all that the regression depends on: it does not change as features are turned.
+    """
+    squares, directions = np.linalg.eigh(products)
+    kept = squares > 1e-12 * squares[-1]
+    return directions[:, kept] * np.sqrt(squares[kept])
 
 
 def _coefficients(x: Array, y: Array, components: int) -> Array:
