@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from circuitsim.studies.study import CURVES, LIMITS, Cell, CellResult, Study
 
 from circuitsim import studies
 from circuitsim.studies import local, results, runner, state
-from circuitsim.studies.study import CURVES, LIMITS, Cell, CellResult, Study
 
 REAL = Study(k=(9,), gamma=(0.1, 0.01), trials=100, presentations=6000, engine="propagator",
              codegen="numpy")  # fmt: skip

@@ -5,7 +5,6 @@ inhibitory interneuron and a local plasticity rule pull the weights of a pool of
 """
 
 from circuitsim.public import lazy
-
-__version__ = "0.1.0"
+from circuitsim.version import __version__ as __version__
 
 __getattr__, __dir__, __all__ = lazy(__name__, __file__)  # the names are in __init__.pyi

@@ -14,8 +14,7 @@ from .schedules import ConstantRate as ConstantRate
 from .schedules import HyperbolicRate as HyperbolicRate
 from .schedules import InverseSqrtRate as InverseSqrtRate
 from .studies.export import export_weights as export_weights
-from .studies.results import load as load
-from .studies.results import load_weights as load_weights
+from .studies.sweep import load as load
+from .studies.sweep import load_weights as load_weights
 from .validation import ParameterError as ParameterError
-
-__version__: str
+from .version import __version__ as __version__

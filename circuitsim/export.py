@@ -1,88 +1,21 @@
 """Write learned weights of a sweep as ``.npz``: ``python -m circuitsim.export``."""
 
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from circuitsim import cli
+from circuitsim.commands import cli
+from circuitsim.commands import export as _command
+
+PROG = "python -m circuitsim.export"
 
 
 def parser() -> cli.Parser:
     """Return the parser of the command's options."""
-    p = cli.Parser(
-        prog="python -m circuitsim.export",
-        description="Write learned weights of a sweep to an .npz file that loads without pickle.",
-    )
-    p.add_argument("file", type=Path, metavar="FILE.nc", help="result of a sweep")
-    p.add_argument(
-        "--output",
-        type=Path,
-        default=None,
-        metavar="FILE.npz",
-        help="file to write; None: the sweep's name with -kK.npz for its ending",
-    )
-    p.add_argument(
-        "--k",
-        type=int,
-        default=None,
-        metavar="K",
-        help="kernel size; needed if the sweep has several",
-    )
-    p.add_argument(
-        "--neurons",
-        type=int,
-        default=None,
-        metavar="N",
-        help="neurons in a pool; needed if the sweep has several",
-    )
-    p.add_argument(
-        "--gamma",
-        type=float,
-        nargs="+",
-        default=None,
-        metavar="G",
-        help="pulls towards the initial weights; None: all",
-    )
-    p.add_argument(
-        "--alpha",
-        type=float,
-        nargs="+",
-        default=None,
-        metavar="A",
-        help="strengths of inhibition; None: all",
-    )
-    p.add_argument(
-        "--trial",
-        type=int,
-        nargs="+",
-        default=None,
-        metavar="T",
-        help="numbers of trials, from 0; None: all",
-    )
-    return p
+    return cli.parser(_command, PROG)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(parser(), _body, arguments, {"file": "FILE.nc"})
-
-
-def _body(options: argparse.Namespace) -> int:
-    import numpy as np
-
-    from circuitsim.studies.export import export_weights
-
-    chosen = {name: getattr(options, name) for name in ("k", "neurons", "gamma", "alpha", "trial")}
-    try:
-        written = export_weights(options.file, options.output, **chosen)
-    except FileNotFoundError as error:
-        raise cli.UsageError(str(error)) from None
-    with np.load(written, allow_pickle=False) as arrays:
-        shape = arrays["weights"].shape
-    print(f"{written}: weights of {shape[0]} circuits, {shape[1]} neurons, {shape[2]} inputs")
-    return 0
+    return cli.run(_command, PROG, arguments)
 
 
 if __name__ == "__main__":

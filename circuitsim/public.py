@@ -50,7 +50,8 @@ def lazy(
     for node in ast.parse(Path(file).with_suffix(".pyi").read_text()).body:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                homes[alias.name] = (f"{package}.{node.module or alias.name}", node.module or "")
+                base = package.rsplit(".", node.level - 1)[0]  # a package above, by more dots
+                homes[alias.name] = (f"{base}.{node.module or alias.name}", node.module or "")
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             values.append(node.target.id)  # the package has it itself
 

@@ -11,7 +11,7 @@ from commands import assert_same_data
 
 import circuitsim as cs
 from circuitsim import plots
-from circuitsim.studies.study import Cell, Study
+from circuitsim.studies.sweep import Cell, Study
 from circuitsim.sweep import main
 from circuitsim.validation import ParameterError
 

@@ -11,14 +11,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from commands import command, processes_with, wait_for
 
-from circuitsim import classify_report
 from circuitsim.classify import main
-from circuitsim.studies import netcdf
+from circuitsim.files import netcdf
+from circuitsim.running import results as files
+from circuitsim.running import runner
+from circuitsim.studies.comparison import Comparison, Job, Variant
+from circuitsim.studies.comparison_report import rows
 from circuitsim.validation import ParameterError
 from circuitsim.vision import datasets, training
-from circuitsim.vision.comparison import Comparison, Job, Result, Variant, condensed, table
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing, layer_snr_w
@@ -27,26 +30,44 @@ pytestmark = pytest.mark.slow
 FIGURES = Path(__file__).parents[1] / "figures"
 
 
-def result(accuracy=0.5, part="test", epochs=1, snr=(), **more):
-    """A training that ended with some accuracy."""
+def result(comparison, job, accuracy=0.5, snr=(), before=None, **more):
+    """What a job gives that ends with some accuracy; None: it diverges at once."""
+    if accuracy is None:
+        return comparison._condensed(job, [], True)
+    names = comparison._layers(job.variant)
     row = {
-        "train": [1.0, 0.9, 1.0], "test": [1.0, 0.0, 1.0], part: [1.0, accuracy, 1.0],
-        "snr_w": {f"layer{n}": value for n, value in enumerate(snr, 1)}, "snr_w_before_sleep": {},
+        "train": [1.0, 0.9, 1.0], "validation": [1.0, accuracy, 1.0], "test": [1.0, accuracy, 1.0],
+        "snr_w": dict(zip(names, snr or [np.nan] * len(names), strict=True)),
+        "snr_w_before_sleep": dict(zip(names, before, strict=True)) if before and names else {},
         "seconds": 2.0, "seconds_asleep": 0.5,
     }  # fmt: skip
-    return Result([row | more] * epochs)
+    return comparison._condensed(job, [row | more] * comparison.training(job).epochs, False)
 
 
 def trained(comparison, accuracy):
     """Train in the order that a comparison asks for, one at a time; give the jobs' order."""
-    results, order = {}, []
-    while jobs := comparison.next(results):
+    done, order = {}, []
+    while jobs := [job for job in comparison.tasks(done) if job not in done]:
         order.append(jobs[0])
-        assert jobs[0].name not in results
-        part = "validation" if jobs[0].trial else "test"
         found = accuracy(jobs[0])
-        results[jobs[0].name] = found if isinstance(found, Result) else result(found, part)
-    return results, order
+        if not isinstance(found, dict):
+            found = result(comparison, jobs[0], found)
+        done[jobs[0]] = found
+    return done, order
+
+
+def condensed(comparison, done):
+    """The data of a comparison, as its file holds them."""
+    complete = comparison.complete(done)
+    ((name, numbers, title),) = complete.collect(done.__getitem__)
+    return complete, files.labelled(complete, complete.groups()[name], numbers, title)
+
+
+def written(comparison, done, path):
+    """Write a comparison's file and give the campaign that it holds."""
+    complete = comparison.complete(done)
+    files.write(complete, done.__getitem__, path, {"command_line": "some command"})
+    return complete
 
 
 def test_names_of_variants():
@@ -66,10 +87,10 @@ def test_names_of_variants():
 @pytest.mark.parametrize("peak", [1e-3, 2e-3, 4e-3, 5e-4, 1.6e-2, 1.25e-4, 3.2e-2])
 def test_rate_is_the_best_of_those_around_it(peak):
     """Rates beyond the ends of the list are tried as long as they are better."""
-    comparison = Comparison(variants=(Variant("lc"),), paddings=(0,), seeds=1)
+    comparison = Comparison(variants=("lc",), paddings=(0,), seeds=1)
     results, order = trained(comparison, lambda job: 1 / (1 + np.log(job.rate / peak) ** 2))
-    assert comparison.rate(Variant("lc"), results) == pytest.approx(peak)
-    assert order[-1] == Job(Variant("lc"), 0, 0, pytest.approx(peak), False)
+    assert comparison.rate("lc", results) == pytest.approx(peak)
+    assert order[-1] == Job("lc", 0, 0, pytest.approx(peak), False)
     tried = sorted(job.rate for job in order if job.trial)
     assert np.allclose(np.diff(np.log2(tried)), 1)
     assert tried[0] == pytest.approx(min(1e-3, max(peak / 2, 1.25e-4)))
@@ -78,18 +99,23 @@ def test_rate_is_the_best_of_those_around_it(peak):
 
 def test_what_diverges_is_not_chosen():
     """A rate at which the loss is no number is the worst; with no other there is no choice."""
-    comparison = Comparison(variants=(Variant("lc"), Variant("conv")), paddings=(0,), seeds=2)
+    comparison = Comparison(variants=("lc", "conv"), paddings=(0,), seeds=2)
 
     def accuracy(job):
-        wild = job.variant.name == "conv" or job.rate > 1e-3
-        return Result([], diverged=True) if wild else result(0.5, "validation", epochs=10)
+        return None if job.variant == "conv" or job.rate > 1e-3 else 0.5
 
     results, order = trained(comparison, accuracy)
-    assert comparison.rate(Variant("lc"), results) <= 1e-3
-    assert comparison.rate(Variant("conv"), results) is None
-    assert [job.variant.name for job in order if not job.trial] == ["lc", "lc"]
-    data = condensed(comparison, results)
-    assert [row.seeds for row in table(data)] == [2, 0]
+    assert comparison.rate("lc", results) <= 1e-3
+    assert comparison.rate("conv", results) is None
+    assert [job.variant for job in order if not job.trial] == ["lc", "lc"]
+    complete, data = condensed(comparison, results)
+    assert [row.seeds for row in rows(data)] == [2, 0]
+    assert complete.failed({"": data}) == [
+        f"conv, padding 0, seed {seed}: every rate tried diverged" for seed in (0, 1)
+    ]
+    (note,) = complete.notes({"": data})
+    assert "lc at 0.002" in note
+    assert "conv at 0.001" in note
 
 
 def test_seed_by_seed():
@@ -109,17 +135,18 @@ def test_seed_by_seed():
 def test_table():
     """Mean and spread over seeds; the gap by the seeds that all have; the mean SNR of layers."""
     names = ("conv", "lc", "instant-1")
-    comparison = Comparison(variants=tuple(map(Variant, names)), paddings=(0,), rates=(1e-3,))
+    comparison = Comparison(variants=names, paddings=(0,), rates=(1e-3,))
     accuracies = {"conv": (0.7, 0.8, 0.9), "lc": (0.5, 0.4, 0.0), "instant-1": (0.6, 0.7)}
-    results = {
-        f"{name}_padding0_seed{seed}": result(
-            value, epochs=10, snr=() if name == "conv" else (4.0, 9.0),
-            snr_w_before_sleep={"layer1": 1.0, "layer2": 4.0} if name == "instant-1" else {},
+    done = {
+        job: result(
+            comparison, job, value, (4.0, 9.0, 4.0, 9.0) if name != "conv" else (),
+            (1.0, 4.0, 1.0, 4.0) if name == "instant-1" else None,
         )
         for name, values in accuracies.items()
         for seed, value in enumerate(values)
+        for job in [Job(name, 0, seed, 1e-3, False)]
     }  # fmt: skip
-    conv, lc, instant = table(condensed(comparison, results))
+    conv, lc, instant = rows(condensed(comparison, done)[1])
     assert (conv.test, conv.spread, conv.seeds) == pytest.approx((0.8, 0.1, 3))
     assert (instant.test, instant.seeds, instant.rate) == pytest.approx((0.65, 2, 1e-3))
     # Without the third seed: (0.65 - 0.45) / (0.75 - 0.45)
@@ -132,40 +159,36 @@ def test_table():
 def test_no_gap_where_there_is_none():
     """Where conv is no better than lc, nothing can be closed."""
     comparison = Comparison(
-        variants=tuple(map(Variant, ("conv", "lc", "mean_subtracted-2"))), paddings=(0,),
-        rates=(1e-3,), epochs=1, seeds=1,
+        variants=("conv", "lc", "mean_subtracted-2"), paddings=(0,), rates=(1e-3,), epochs=1,
+        seeds=1,
     )  # fmt: skip
     values = {"conv": 0.5, "lc": 0.6, "mean_subtracted-2": 0.7}
-    results = {f"{name}_padding0_seed0": result(value) for name, value in values.items()}
-    assert np.isnan([row.gap for row in table(condensed(comparison, results))]).all()
+    done, _ = trained(comparison, lambda job: values[job.variant])
+    assert np.isnan([row.gap for row in rows(condensed(comparison, done)[1])]).all()
 
 
 @pytest.fixture
 def made():
     comparison = Comparison(seeds=2, epochs=3, sleep={"alpha": 20.0})
-    results, _ = trained(
-        comparison,
-        lambda job: result(
-            0.3 + 0.1 * job.seed + 0.01 * job.padding, "validation" if job.trial else "test",
-            3, (1.0, np.inf, np.nan),
-        ),
-    )  # fmt: skip
-    return condensed(comparison, results)
+
+    def of(job):
+        accuracy, snr = 0.3 + 0.1 * job.seed + 0.01 * job.padding, (1.0, np.inf, np.nan, 2.0)
+        return result(comparison, job, accuracy, snr if job.variant != "conv" else ())
+
+    return comparison, trained(comparison, of)[0]
 
 
 def test_report_is_drawn_again_from_its_data(made, tmp_path, capsys):
     """The data come back to the last bit, and make the same files."""
-    classify_report.write(made, tmp_path / "a", "some command", with_data=True)
-    data, line = classify_report.load(tmp_path / "a" / "classifiers.nc")
-    assert line == "some command"
-    assert Comparison.from_json(data.attrs["comparison"]).sleep == {
-        "alpha": 20.0,
-        "border": "asleep",
-    }
-    for name in made.variables:
-        assert made[name].dims == data[name].dims
-        np.testing.assert_array_equal(made[name], data[name])
-    classify_report.write(data, tmp_path / "b", line, with_data=False)
+    path = tmp_path / "a" / "classifiers.nc"
+    path.parent.mkdir()
+    complete = written(*made, path)
+    found, groups, line = files.load(path, [Comparison])
+    assert (found, line) == (complete, "some command")
+    assert found.sleep == {"alpha": 20.0, "border": "asleep"}
+    xr.testing.assert_identical(groups[""].drop_attrs(), condensed(*made)[1].drop_attrs())
+    for directory in ("a", "b"):
+        assert main(["compare", "--redraw", str(path), "--output", str(tmp_path / directory)]) == 0
     for kind in ("png", "pdf", "md", "csv"):
         first, second = ((tmp_path / d / f"classifiers.{kind}").read_bytes() for d in "ab")
         assert first == second
@@ -173,27 +196,30 @@ def test_report_is_drawn_again_from_its_data(made, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "inhibition_gated-10 " in said
     assert max(map(len, said.split("written:")[0].splitlines())) <= 80
-    rows = list(csv.DictReader((tmp_path / "a" / "classifiers.csv").open()))
-    assert len(rows) == 14
-    assert float(rows[0]["test"]) == pytest.approx(0.35)
+    table = list(csv.DictReader((tmp_path / "a" / "classifiers.csv").open()))
+    assert len(table) == 14
+    assert float(table[0]["test"]) == pytest.approx(0.35)
 
 
 def test_weights_that_become_the_same_are_drawn(tmp_path):
     """SNRs without limit in some epochs, or in all."""
     comparison = Comparison(seeds=1, epochs=2, paddings=(0,))
-    results, _ = trained(
-        comparison, lambda job: result(0.3, "validation" if job.trial else "test", 2, (np.inf,))
+    done, _ = trained(
+        comparison,
+        lambda job: result(comparison, job, 0.3, (np.inf,) * 4 if job.variant != "conv" else ()),
     )
-    rows = results["instant-1_padding0_seed0"].rows
-    rows[0] = rows[0] | {"snr_w_before_sleep": {"layer1": 3.0}}
-    classify_report.write(condensed(comparison, results), tmp_path, "some command", with_data=False)
+    instant = next(job for job in done if job.variant == "instant-1" and not job.trial)
+    done[instant]["snr_w_before_sleep"][0, 0] = 3.0
+    written(comparison, done, tmp_path / "classifiers.nc")
+    redraw = ["compare", "--redraw", tmp_path / "classifiers.nc", "--output", tmp_path]
+    assert main(list(map(str, redraw))) == 0
     assert "| ∞ " in (tmp_path / "classifiers.md").read_text()
 
 
 def test_damaged_data(made, tmp_path):
     """A file that is not as it was written is refused, before anything is allocated for it."""
     path = tmp_path / "classifiers.nc"
-    classify_report.save(made, path, "some command")
+    written(*made, path)
     whole = path.read_bytes()
 
     def refused(change, seal=True):
@@ -203,7 +229,7 @@ def test_damaged_data(made, tmp_path):
         if seal:
             netcdf.seal(path)
         with pytest.raises(ParameterError, match="file"):
-            classify_report.load(path)
+            files.load(path, [Comparison])
 
     def settings(file, **values):
         content = json.loads(file.attrs["comparison"]) | values
@@ -214,10 +240,26 @@ def test_damaged_data(made, tmp_path):
     refused(lambda file: file.attrs.__setitem__("format", "another"))
     refused(lambda file: settings(file, seeds=10**12))
     refused(lambda file: settings(file, variants=["conv", "foo"]))
-    refused(lambda file: settings(file, alpha=3))
+    refused(lambda file: settings(file, sleep=3))
+    refused(lambda file: file.attrs.__setitem__("trials", "many"))
+    refused(lambda file: file.attrs.__setitem__("trials", 10**9))
+    refused(lambda file: file.attrs.__setitem__("layers", "layer1"))
     path.write_bytes(whole[:2000])
     with pytest.raises(ParameterError, match="file"):
-        classify_report.load(path)
+        files.load(path, [Comparison])
+
+
+def test_parts_take_what_they_need(tmp_path):
+    """Each part is one training that counts, with those that choose its learning rate."""
+    comparison = Comparison(variants=("conv", "lc"), paddings=(0, 4), seeds=2)
+    assert comparison.parts == 8
+    one = comparison.tasks({}, [5])
+    assert {(job.variant, job.trial) for job in one} == {("lc", True)}
+    done, _ = trained(comparison, lambda job: 1e-3 / job.rate)
+    (final,) = [job for job in comparison.tasks(done, [5]) if not job.trial]
+    assert (final.variant, final.padding, final.seed) == comparison.final()[5] == ("lc", 0, 1)
+    with pytest.raises(ParameterError, match="must be from 0 to 7"):
+        comparison.tasks({}, [8])
 
 
 class Watched:
@@ -290,16 +332,14 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
         text=True, env=environment,
     )  # fmt: skip
     assert re.match(r"\[1/2\] lc, padding 0, .* [0-9.]+ % test", process.stdout.readline())
-    # The second one runs, and writes what it has to say.
-    wait_for(lambda: len(list(runs.glob("*.log"))) == 2)
-    assert len(processes_with(environment["CIRCUITSIM_TEST_MARK"])) == 2
+    wait_for(lambda: len(list(runs.glob("*/run.json"))) == 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in said
     assert "Traceback" not in said
     assert not processes_with(environment["CIRCUITSIM_TEST_MARK"])
-    assert not output.exists()
+    assert not (output / "classifiers.nc").exists()
     before = checkpoints_of(runs)
 
     def again(*more):
@@ -313,7 +353,9 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
     after = checkpoints_of(runs)
     assert set(after) == {"lc_padding0_seed0", "inhibition_gated-3_padding0_seed0"}
     assert after["lc_padding0_seed0"] == before["lc_padding0_seed0"]
-    assert {path.suffix for path in output.iterdir()} == {".nc", ".pdf", ".png", ".md", ".csv"}
+    assert {path.suffix for path in output.glob("*.*")} == {
+        ".cells", ".nc", ".pdf", ".png", ".md", ".csv",
+    }  # fmt: skip
 
     # Now there is nothing to train, and the report is the same.
     table = said[said.index("variant ") :]
@@ -325,27 +367,73 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
     assert (tmp_path / "again" / "classifiers.png").read_bytes() == written
 
 
-def test_divergence_is_reported_and_the_rest_goes_on(tmp_path, capsys):
-    """One that diverged is named, with its log; one of another comparison is not gone on with."""
+def test_what_diverges_is_a_result(tmp_path, capsys):
+    """The same table each time, nothing trained twice; a failure only where a network is lost."""
     options = [
-        "compare", "--dataset", "digits", "--width", "4", "--epochs", "1", "--seeds", "2",
-        "--jobs", "1", "--crop-padding", "0", "--variants", "lc",
+        "compare", "--dataset", "digits", "--width", "2", "--epochs", "1", "--seeds", "1",
+        "--jobs", "1", "--crop-padding", "0", "--variants", "lc", "--rate-epochs", "1",
         "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "figures"),
     ]  # fmt: skip
-    assert main([*options, "--rates", "1e30"]) == 1
-    told = capsys.readouterr()
-    assert told.err.count("diverged, see") == 2
-    assert "0/2" in told.out
-    assert main([*options, "--rates", "0.01"]) == 2
-    message = "learning rate 1e+30 and not 0.01; name another directory"
+    searched = [*options, "--rates", "1e-3", "1e14"]
+    assert main(searched) == 0
+    first = capsys.readouterr()
+    assert "lc, padding 0, rate 1e+14: diverged" in first.out
+    assert "note: diverged in the search for a learning rate: lc at 1e+14" in first.err
+    table = first.out[first.out.index("variant ") :]
+    assert " 1/1 " in table
+    before = checkpoints_of(tmp_path / "runs")
+    for again in (searched, [*searched, "--report-only"], [*searched, "--merge"]):
+        assert main(again) == 0
+        assert capsys.readouterr().out == table
+    assert checkpoints_of(tmp_path / "runs") == before
+
+    alone = [*options, "--rates", "1e30", "--overwrite", "--runs", str(tmp_path / "alone")]
+    for again in (alone, alone):
+        assert main(again) == 1
+        told = capsys.readouterr()
+        assert "failed: lc, padding 0, seed 0: diverged at the rate 1e+30" in told.err
+        assert " 0/1 " in told.out
+
+
+def test_a_training_of_another_comparison_is_not_gone_on_with(tmp_path, capsys):
+    options = [
+        "compare", "--dataset", "digits", "--width", "2", "--epochs", "1", "--seeds", "1",
+        "--jobs", "1", "--crop-padding", "0", "--variants", "lc", "--rates", "0.01",
+        "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "figures"),
+    ]  # fmt: skip
+    assert main(options) == 0
+    assert main([*options, "--batch-size", "64", "--overwrite"]) == 2
+    message = "lc_padding0_seed0 in it is of another run, with training.batch size 128 and not 64"
     assert message in capsys.readouterr().err
+
+
+def test_killed_and_run_in_parts(tmp_path):
+    """However it was trained, the numbers are the same to the last bit."""
+    comparison = Comparison(
+        variants=("lc", "instant-3"), paddings=(0,), seeds=1, dataset="digits", width=2, epochs=2,
+        rates=(1e-3, 1e-2), rate_epochs=1,
+    )  # fmt: skip
+    whole, parts = tmp_path / "whole.nc", tmp_path / "parts.nc"
+    assert runner.run(comparison, whole, jobs=2).failures == []
+    for part in (1, 0):
+        assert runner.run_parts(comparison, parts, [part]).failures == []
+    # As if the last of them had been killed in its midst: its result is gone, its network is not.
+    last = max((tmp_path / "parts.cells").glob("??/*.npz"), key=lambda p: p.stat().st_mtime)
+    last.unlink()
+    assert runner.collect(comparison, parts).missing
+    assert runner.run_parts(comparison, parts, [0, 1]).computed == 1
+    assert runner.collect(comparison, parts).missing == []
+    data = [files.load(path, [Comparison])[1][""] for path in (whole, parts)]
+    for name in data[0].variables:
+        if data[0][name].attrs.get("units") != "s":
+            np.testing.assert_array_equal(data[0][name], data[1][name])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--variants", "lc", "lc"), "--variants lc lc: must be different values"),
-        (("--variants", "none-3"), "--variants none-3: must be conv, lc, or"),
+        (("--variants", "lc", "lc"), "--variants lc: must not be given twice"),
+        (("--variants", "none-3"), "--variants none-3: must be conv, lc, lc-x4"),
         (("--rates", 2, 1), "--rates 2 1: must be in ascending order"),
         (("--seeds", 0), "--seeds 0"),
         (("--alpha", 70), "--alpha 70: Euler"),
@@ -354,7 +442,7 @@ def test_divergence_is_reported_and_the_rest_goes_on(tmp_path, capsys):
         (("--batch-size", 1400), "--batch-size 1400: there are only 1299 images"),
         (("--crop-padding", 0, 8), "--crop-padding 8: must be smaller than the images"),
         (("--presentations-per-input", 0), "--presentations-per-input 0"),
-        (("--report-only",), "no training of this comparison is finished"),
+        (("--report-only",), "run the parts with --cell first"),
         (("--redraw", "none.nc"), "--redraw none.nc: there is no such file"),
         (("--redraw", "none.nc", "--seeds", "2"), "--seeds has no effect with --redraw"),
         (("--output", "no/where"), "--output no/where"),
@@ -375,7 +463,7 @@ def test_mistakes(options, message, tmp_path, capsys, monkeypatch):
 def test_comparisons_of_earlier_versions_mean_what_they_meant():
     """They left border positions awake, but averaged them, and had other names for two rules."""
     now = Comparison(
-        variants=tuple(map(Variant, ("lc", "instant-1", "circuit-10", "inhibition_gated-10"))),
+        variants=("lc", "instant-1", "circuit-10", "inhibition_gated-10"),
         sleep={"alpha": 50.0, "border": "awake"},
     )
     content = json.loads(now.to_json())
@@ -383,13 +471,12 @@ def test_comparisons_of_earlier_versions_mean_what_they_meant():
     content["variants"][-1] = "gated-10"
     found = Comparison.from_json(json.dumps(content))
     assert found == now
-    assert found.sharing(Variant("circuit-10")).border == "awake"
-    assert found.sharing(Variant("instant-1")).border == "asleep"
+    assert found.sharing("circuit-10").border == "awake"
+    assert found.sharing("instant-1").border == "asleep"
 
 
 @pytest.mark.parametrize("path", sorted(FIGURES.glob("**/classifiers.nc")), ids=str)
 def test_committed_comparisons_are_read(path):
-    data, _ = classify_report.load(path)
-    comparison = Comparison.from_json(data.attrs["comparison"])
-    assert list(data["variant"].to_numpy()) == [v.name for v in comparison.variants]
+    comparison, groups, _ = files.load(path, [Comparison])
+    assert list(groups[""]["variant"].to_numpy()) == list(comparison.variants)
     assert Comparison.from_json(comparison.to_json()) == comparison

@@ -22,9 +22,12 @@ from hypothesis import strategies as st
 
 import circuitsim as cs
 from circuitsim import export, status, studies, sweep
-from circuitsim.studies import netcdf, records, results, runner
-from circuitsim.studies.store import BadCellFile, Store
-from circuitsim.studies.study import Study, run_cells
+from circuitsim.files import netcdf
+from circuitsim.files.arrays import BadFile
+from circuitsim.running import records, runner, state
+from circuitsim.running.store import Store
+from circuitsim.studies.registry import KINDS
+from circuitsim.studies.sweep import Study, load_seconds, run_cells
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +147,7 @@ def test_every_number_of_a_result_is_guarded(original, expected, tmp_path):
         content[offset + 2] ^= 1
         path.write_bytes(content)
         with pytest.raises(cs.ParameterError, match="its checksum is another"):
-            cs.load(path), cs.load_weights(path), results.load_seconds(path)
+            cs.load(path), cs.load_weights(path), load_seconds(path)
 
 
 def changed(original, path, change):
@@ -298,17 +301,16 @@ def test_cells_cut_short_or_with_bits_flipped(cell):
     rng = random.Random(4)
     for length in {*range(0, len(content), 53), len(content) - 1}:
         path.write_bytes(content[:length])
-        with pytest.raises(BadCellFile):
+        with pytest.raises(BadFile):
             store.read(STUDY, cell)
     for _ in range(2000):
         path.write_bytes(flipped(content, rng, rng.choice([1, 1, 20])))
         try:
             found = store.read(STUDY, cell)
-        except BadCellFile:
+        except BadFile:
             continue
-        assert np.array_equal(found.weights, whole.weights)
-        assert found.limits == whole.limits
-        assert all(np.array_equal(found.curves[n], whole.curves[n]) for n in whole.curves)
+        assert np.array_equal(found["weights"], whole["weights"])
+        assert all(np.array_equal(found[n], whole[n]) for n in whole)
 
 
 def test_cells_with_hostile_members(cell, tmp_path):
@@ -331,14 +333,14 @@ def test_cells_with_hostile_members(cell, tmp_path):
         with zipfile.ZipFile(path, "w") as archive:
             for member, value in (members | {name: data}).items():
                 archive.writestr(member, value, kind if member == name else zipfile.ZIP_STORED)
-        with within(10), pytest.raises(BadCellFile):
+        with within(10), pytest.raises(BadFile):
             store.read(STUDY, cell)
     path.write_bytes(content + b"\0" * 10**6)
-    with pytest.raises(BadCellFile):
+    with pytest.raises(BadFile):
         store.read(STUDY, cell)
     path.unlink()
     os.mkfifo(path)
-    with within(10), pytest.raises(BadCellFile, match="not a regular file"):
+    with within(10), pytest.raises(BadFile, match="not a regular file"):
         store.read(STUDY, cell)
     assert not list(tmp_path.rglob("escaped*"))
 
@@ -386,7 +388,7 @@ def test_records_of_any_content(tmp_path, content):
     (tmp_path / "study.json").write_bytes(content)
     (tmp_path / "running" / "01234567-1.json").write_bytes(content)
     with suppress(records.BadRecord):
-        assert isinstance(records.read_study(tmp_path), Study)
+        assert isinstance(state.begun(records.read_study(tmp_path), KINDS), Study)
     for process in records.read_running(tmp_path):
         assert process.pid > 0
 
@@ -409,7 +411,7 @@ def test_commands_meet_bad_records(original, tmp_path, capsys):
     shutil.copy(original, output)
     assert in_process(status, output) == 0
     assert in_process(sweep, *OPTIONS, "--output", output) == 0
-    assert records.read_study(cells) == STUDY
+    assert state.begun(records.read_study(cells), KINDS) == STUDY
     assert secret.read_text() == STUDY.to_json()
 
 

@@ -25,7 +25,7 @@ DOCUMENTED = sorted(
 )
 
 WITHOUT_BRIAN = {
-    "what is imported": "import circuitsim, circuitsim.rules, circuitsim.studies.runner,"
+    "what is imported": "import circuitsim, circuitsim.rules, circuitsim.running.runner,"
     "circuitsim.studies.figure4, circuitsim.vision.layers, circuitsim.measures,"
     "circuitsim.theory, circuitsim.engines.simulation, circuitsim.notebook",
     "every public name": "import circuitsim as cs; [getattr(cs, name) for name in cs.__all__]",

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy.signal import correlate
 from sklearn.linear_model import Ridge
 
-from circuitsim import classify_readout, cli
-from circuitsim.studies import results
-from circuitsim.studies.study import Study, run_cells
+from circuitsim.commands import cli
+from circuitsim.commands import readout as classify_readout
+from circuitsim.running import results
+from circuitsim.studies.sweep import Study, run_cells
 from circuitsim.validation import ParameterError
 from circuitsim.vision.datasets import Dataset, ImageSet, load
 from circuitsim.vision.readout import PENALTIES, Grid, _pooled, readout
@@ -157,7 +158,7 @@ def sweep(tmp_path_factory):
             for job in study.jobs(study.cells)
             for cell, result in zip(job, run_cells(study, job), strict=True)
         }
-        results.merge(study, done.__getitem__, path)
+        results.write(study, done.__getitem__, path)
         return path
 
     return {
@@ -170,11 +171,9 @@ def sweep(tmp_path_factory):
 
 def command(*arguments):
     """Run the command in this process; return its exit code, output and errors."""
-    parser = cli.Parser(prog="readout", description=classify_readout.DESCRIPTION)
-    classify_readout.add_options(parser)
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = cli.run(parser, classify_readout.body, [str(a) for a in arguments], {})
+        code = cli.run(classify_readout, "readout", [str(a) for a in arguments])
     return code, out.getvalue(), err.getvalue()
 
 
@@ -192,7 +191,7 @@ def test_command(sweep):
     digits, grid = load("digits"), Grid((8, 8), 3, 36)
     cells = [c for c in STUDY.cells if (c.k, c.gamma) == (3, 0.01)]
     before = np.stack([STUDY.initial_weights(c) for c in cells], axis=-1)
-    after = np.stack([r.weights for r in run_cells(STUDY, cells)], axis=-1)
+    after = np.stack([r["weights"] for r in run_cells(STUDY, cells)], axis=-1)
     shared = np.repeat(before.mean(axis=0, keepdims=True), 36, axis=0)
     for name, weights in zip(told, (before, after, shared), strict=True):
         accuracy = readout(weights, grid, digits).accuracy

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from circuitsim.studies.store import Store
 from commands import assert_same_data, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,6 @@ from circuitsim.engines.propagator import Propagator
 from circuitsim.expressions import FUNCTIONS, read
 from circuitsim.rules import Rule
 from circuitsim.studies import Study, results
-from circuitsim.studies.store import Store
 
 GATED = "half_gated = r - b - 0.5 * r_inh"
 RECTIFIED = Rule("rectified", "clip(r - b, 0, inf)", "", average="(r - b)/2")

@@ -23,9 +23,10 @@ from commands import assert_same_data, command, processes_with, run, wait_for
 
 import circuitsim as cs
 from circuitsim import files, status, studies, sweep
-from circuitsim.studies import compare, local, records, results, runner, slurm, state
-from circuitsim.studies.store import Store
-from circuitsim.studies.study import CELLS_PER_JOB, Study, run_cells
+from circuitsim.running import compare, local, records, results, runner, slurm, state
+from circuitsim.running.store import Store
+from circuitsim.studies.registry import KINDS
+from circuitsim.studies.sweep import CELLS_PER_JOB, LIMITS, Study, load_seconds, run_cells
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +120,8 @@ def test_status_before_the_end(finished, tmp_path, capsys):
     lines = said.out.splitlines()[-4:]
     assert [line.split()[-1] for line in lines] == ["10/12", "0/12", "10/12", "0/12"]
     assert "none yet" in lines[1]
-    table = list(state.rows(state.read(output), pytest.fail))
+    found = state.read(output, KINDS)
+    table = list(STUDY.rows_so_far(found.reader(pytest.fail)))
     snr = cs.load(finished).snr_w.sel(k=3, gamma=0.1)[..., :10, -1].values.ravel()
     assert table[2].final == pytest.approx(np.log10(snr).mean())
     assert in_process(output, "--no-table", module=status) == 0
@@ -161,8 +163,8 @@ def test_status_while_it_runs(tmp_path, capsys):
         thread.start()
         try:
             wait_for(lambda: len(Store(tmp_path / "out.cells").digests()) == 24)
-            wait_for(lambda: len(state.read(output).running) == 20, step=0.2)
-            found = state.read(output)
+            wait_for(lambda: len(state.read(output, KINDS).running) == 20, step=0.2)
+            found = state.read(output, KINDS)
             assert (len(found.finished), len(found.failed), found.missing) == (24, 0, 4)
             assert [process.pid for process in found.processes] == [os.getpid()]
             assert in_process(output, module=status) == 0
@@ -171,7 +173,7 @@ def test_status_while_it_runs(tmp_path, capsys):
             goes_on.set()
             thread.join()
     assert list((tmp_path / "out.cells" / "running").iterdir()) == []
-    assert state.read(output).result is not None
+    assert state.read(output, KINDS).groups is not None
 
 
 def test_dead_processes_do_not_run(tmp_path):
@@ -201,7 +203,7 @@ def test_another_study_is_not_begun_where_one_was(tmp_path, capsys):
     assert "holds another sweep (seed 0, not 1)" in capsys.readouterr().err
     (tmp_path / "out.cells" / "study.json").write_text("{")  # written anew
     assert in_process(*OPTIONS, "--output", output, "--cell", 1) == 0
-    assert records.read_study(tmp_path / "out.cells") == STUDY
+    assert Study.from_json(records.read_study(tmp_path / "out.cells").study) == STUDY
 
 
 # -- what fails -----------------------------------------------------------------------------------
@@ -220,7 +222,7 @@ def test_failures_are_tried_once_more_and_reported(finished, tmp_path, capsys):
     assert (summary.computed, len(summary.failures)) == (SIZE - 1, 1)
     assert [len(cells) for cells in faulty.calls if culprit in cells] == [10, 1]
     (failure,) = summary.failures
-    assert failure.cell == culprit
+    assert failure.task == culprit
     assert failure.error == "MemoryError: no room for"
     assert "Traceback" in failure.file.read_text()
     assert not output.exists()
@@ -425,15 +427,13 @@ def test_slurm_script_of_a_large_study():
 
 
 def test_the_command_line_is_that_of_the_study(tmp_path):
-    from circuitsim.sweep_options import command_line, parser
+    from circuitsim.commands.options import chosen, written
 
     study = Study(k=(2, 3), gamma=(1e-7, 0.1), alpha=(0.5, 1.0), neurons=(5, 6), trials=3, seed=9,
                   correlation=-1e-5, presentation=20.0, dt=0.5, tau=12.5, learning_rate=1.25e-5,
                   momentum=0.3, b=-2.0)  # fmt: skip
-    command = command_line(study, tmp_path / "out.nc")
-    options = parser().parse_args(command[3:])
-    given = {name: getattr(options, name) for name in Study.__dataclass_fields__}
-    assert Study(**given) == study
+    options = sweep.parser().parse_args(written(study))
+    assert Study(**chosen(Study, options)) == study
 
 
 # -- on a cluster ---------------------------------------------------------------------------------
@@ -556,12 +556,12 @@ def test_differences(finished, tmp_path, capsys):
         def read(cell, factor=factor):
             found = store.read(STUDY, cell)
             if cell == STUDY.cells[5]:
-                found.curves["snr_w"] = found.curves["snr_w"] * factor
+                found["snr_w"] = found["snr_w"] * factor
             return found
 
         other = tmp_path / f"{code}.nc"
-        results.merge(STUDY, read, other)
-        found = {d.variable: d for d in compare.differences(other, finished)}
+        results.write(STUDY, read, other)
+        found = {d.variable: d for d in compare.differences(STUDY, other, finished)}
         assert found["snr_w"].relative == pytest.approx(factor - 1, rel=1e-3)
         assert found["inverse_snr_w"] == ("inverse_snr_w", 0.0, 0.0)
         assert in_process("--reproduce", other) == code
@@ -575,12 +575,13 @@ def test_a_number_in_one_result_only(finished, tmp_path, capsys):
     def read(cell):
         found = store.read(STUDY, cell)
         if cell == STUDY.cells[5]:
-            found.limits["fixed_point_snr_w"] = float("nan")
+            found["limits"] = found["limits"].copy()
+            found["limits"][LIMITS.index("fixed_point_snr_w")] = np.nan
         return found
 
-    results.merge(STUDY, read, tmp_path / "other.nc")
+    results.write(STUDY, read, tmp_path / "other.nc")
     for pair in ((tmp_path / "other.nc", finished), (finished, tmp_path / "other.nc")):
-        found = {d.variable: d for d in compare.differences(*pair)}
+        found = {d.variable: d for d in compare.differences(STUDY, *pair)}
         assert found["fixed_point_snr_w"] == ("fixed_point_snr_w", np.inf, np.inf)
         assert found["theory_snr_w"].relative == 0
     assert in_process("--reproduce", tmp_path / "other.nc") == 1
@@ -593,7 +594,7 @@ def test_provenance(finished):
             "git_revision", "citation", "created", "seed"} <= set(attributes)  # fmt: skip
     assert shlex.split(attributes["command_line"])
     assert Study.from_json(attributes["study"]) == STUDY
-    seconds = results.load_seconds(finished)
+    seconds = load_seconds(finished)
     assert seconds.dims == ("k", "gamma", "alpha", "neurons", "trial")
     assert (seconds > 0).all()
     assert xr.load_dataset(finished, group="provenance", engine="h5netcdf").seconds.units == "s"

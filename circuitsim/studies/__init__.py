@@ -1,4 +1,4 @@
-"""Many runs: grids of circuits, their cells on disk, and what is made of them."""
+"""Questions asked of many runs: each file declares one, and `circuitsim.running` runs it."""
 
 from circuitsim.public import lazy
 

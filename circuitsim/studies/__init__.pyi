@@ -1,3 +1,3 @@
-from .runner import run as run
-from .study import Cell as Cell
-from .study import Study as Study
+from ..running.runner import run as run
+from .sweep import Cell as Cell
+from .sweep import Study as Study

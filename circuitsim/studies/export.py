@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from circuitsim.files import atomic_write
-from circuitsim.studies.results import CITATION, listed, load, load_weights, only, study_of
+from circuitsim.files.provenance import CITATION
+from circuitsim.studies.sweep import listed, load_weights, only, study_in
 from circuitsim.validation import ParameterError
 
 SCHEMA = "circuitsim weights"
@@ -73,8 +74,7 @@ def export_weights(
         If a file is missing or cannot be written.
     """
     path = Path(file)
-    dataset = load(path)
-    study = study_of(dataset, path)
+    study = study_in(path)
     k = only("k", study.k, k)
     weights = load_weights(path, k, only("neurons", study.neurons, neurons)).isel(neurons=0)
     chosen = {
@@ -98,7 +98,7 @@ def export_weights(
         "channels": np.int64(study.channels),
         "neurons": np.int64(circuits.sizes["neuron"]),
         "rule": study.rule,
-        "study": dataset.attrs["study"],
+        "study": study.to_json(),
         "source": path.name,
         "citation": CITATION,
         "schema": SCHEMA,

@@ -20,26 +20,31 @@ and with its `Study` in the attributes. In the file each panel is a group of its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from circuitsim import measures, theory
+from circuitsim.checks import fields
+from circuitsim.checks.fields import declare, same
 from circuitsim.engines import registry
-from circuitsim.engines.batch import Progress
-from circuitsim.studies import figures, results
-from circuitsim.studies.local import run_all
-from circuitsim.studies.study import Cell, CellResult, Study, run_cells
-from circuitsim.validation import one_of
+from circuitsim.files.provenance import CITATION
+from circuitsim.public import own
+from circuitsim.running.campaign import Arrays, Group, Groups, Layout, Progress, chosen_part
+from circuitsim.studies.figures import FigureCampaign, evenly_spaced, listed, with_spread
+from circuitsim.studies.sweep import LIMITS, UNITS, Cell, Study
 from circuitsim.values import ms
 
-FIGURE = "figure4"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__dir__ = own(__name__, "STORED", "PROTOCOLS")
+
 STORED = 201  # points of a curve that are kept: as many as a figure of this size can show
 
 _DIMENSIONS = ("k", "gamma", "trial")
@@ -52,7 +57,7 @@ _VARIABLES = {
     "best_presentation": _DIMENSIONS,
     "final_snr_w": _DIMENSIONS,
 }
-_NAMES = results.ATTRIBUTES | {
+_NAMES = UNITS | {
     "averaged_inverse_snr_w": ("inverse SNR of the weights at the averaged end point", "1"),
     "best_inverse_snr_w": ("lowest inverse SNR of the weights after any presentation", "1"),
     "best_presentation": ("presentations until the lowest inverse SNR of the weights", "1"),
@@ -83,92 +88,226 @@ PROTOCOLS = {
 }
 
 
-def studies(
-    panels: Sequence[str] = ("a", "b"),
-    presentations: int | None = None,
-    alpha: float = 10.0,
-    **options: Any,
-) -> dict[str, Study]:
-    """Return the studies that make the panels.
+class PanelCell(NamedTuple):
+    """A circuit of a panel."""
+
+    panel: str
+    cell: Cell
+
+    def __str__(self) -> str:
+        return f"panel {self.panel}, {self.cell}"
+
+
+@dataclass(frozen=True)
+class Figure4(FigureCampaign[PanelCell]):
+    """Figure 4 of the paper: how the weights of a pool become alike.
+
+    Every circuit has the weights, inputs and numbers that it has in a sweep with the same seed,
+    and is kept as a sweep keeps it.
 
     Parameters
     ----------
-    panels : sequence of str
-        ``"a"``, ``"b"``.
-    presentations : int, optional
-        As published by default.
+    panel : sequence of str
+        ``"a"`` (the ideal rule), ``"b"`` (the circuit).
+    k, gamma : sequence
+        Kernel sizes, and pull towards the initial weights.
     alpha : float
         Strength of inhibition in panel B.
-    **options
-        What else differs from the published protocol, as for `Study`.
+    neurons, trials, seed, engine, codegen
+        As in `Study`.
+    presentations : int, optional
+        As published by default.
 
     Raises
     ------
     ParameterError
         If a value is out of its range, or there is no such panel.
     """
-    made: dict[str, Study] = {}
-    for name in panels:
-        protocol = PROTOCOLS[one_of("panel", name, PROTOCOLS)]
-        length = protocol.presentations if presentations is None else presentations
-        study = Study(rule=protocol.rule, presentations=length, **options)
-        made[name] = study if study.per_presentation else replace(study, alpha=(alpha,))
-    return made
+
+    panel: tuple[str, ...] = declare(
+        ("a", "b"), "panels to draw: a, b", "PANEL", choices=lambda: tuple(PROTOCOLS)
+    )
+    k: tuple[int, ...] = same(Study, "k", text="kernel sizes; a circuit has K x K inputs")
+    gamma: tuple[float, ...] = same(Study, "gamma")
+    alpha: float = same(
+        Study, "alpha", default=10.0, text="strength of inhibition in panel b, dimensionless"
+    )
+    neurons: int = same(Study, "neurons", default=100)
+    trials: int = same(
+        Study,
+        "trials",
+        text="circuits for each k and gamma, with weights and inputs of their own",
+    )
+    presentations: int | None = same(
+        Study,
+        "presentations",
+        default=None,
+        text="input patterns shown to each circuit; by default 2000 in panel a, 10000 in panel b",
+    )
+    seed: int = same(Study, "seed", text="fixes all weights and inputs, as in a sweep")
+    engine: str = same(
+        Study,
+        "engine",
+        default="propagator",
+        text="propagator (the exact solution of the network's steps) or brian2 (the network "
+        "itself, minutes instead of seconds)",
+    )
+    codegen: str = same(Study, "codegen")
+
+    kind = "figure4"
+    units = _NAMES
+    infinite = Study.infinite
+    undefined = Study.undefined
+    scheme = Study.scheme
+    stop = staticmethod(Study.stop)
+    grid = ("panel", "k", "gamma")
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        object.__setattr__(self, "panel", tuple(p for p in PROTOCOLS if p in self.panel))
+        _ = self.studies
+
+    @cached_property
+    def studies(self) -> dict[str, Study]:
+        """From the panels' names to the studies that make them."""
+        made = {}
+        for name in self.panel:
+            protocol = PROTOCOLS[name]
+            study = Study(
+                k=self.k, gamma=self.gamma, neurons=(self.neurons,), trials=self.trials,
+                rule=protocol.rule, seed=self.seed, engine=self.engine, codegen=self.codegen,
+                presentations=self.presentations or protocol.presentations,
+            )  # fmt: skip
+            made[name] = study if study.per_presentation else replace(study, alpha=(self.alpha,))
+        return made
+
+    @property
+    def file_name(self) -> str:
+        """That of one panel says so."""
+        return self.kind + "".join(self.panel) * (len(self.panel) < len(PROTOCOLS))
+
+    @classmethod
+    def from_studies(
+        cls, studies: Mapping[str, Study], of_group: Callable[[str], Mapping[str, Any]]
+    ) -> Figure4:
+        """Return the figure that its panels' studies make."""
+        first = next(iter(studies.values()))
+        published = all(s.presentations == PROTOCOLS[n].presentations for n, s in studies.items())
+        return cls(
+            tuple(studies), first.k, first.gamma, studies.get("b", first).alpha[0],
+            first.neurons[0], first.trials, None if published else first.presentations,
+            first.seed, first.engine, first.codegen,
+        )  # fmt: skip
+
+    def difference(self, other: Any) -> str:
+        """As `Campaign.difference`; how the engine's code is made does not matter."""
+        if isinstance(other, Figure4):
+            other = replace(other, codegen=self.codegen)
+        return super().difference(other)
+
+    # -- its circuits are those of studies ---------------------------------------------------------
+
+    def tasks(
+        self, done: Mapping[PanelCell, Arrays] | None = None, parts: Sequence[int] | None = None
+    ) -> list[PanelCell]:
+        """List all circuits, or those of some parts."""
+        if parts is None:
+            return [PanelCell(name, cell) for name, s in self.studies.items() for cell in s.cells]
+        jobs = self.jobs(self.tasks())
+        return [task for number in parts for task in jobs[chosen_part(number, len(jobs))]]
+
+    @property
+    def parts(self) -> int:
+        """Number of jobs that all circuits make."""
+        return sum(study.parts for study in self.studies.values())
+
+    def jobs(self, tasks: Sequence[PanelCell]) -> list[tuple[PanelCell, ...]]:
+        """Split circuits into batches for an engine, the longest first: none is waited for."""
+        made = [
+            tuple(PanelCell(name, cell) for cell in job)
+            for name, study in self.studies.items()
+            for job in study.jobs([task.cell for task in tasks if task.panel == name])
+        ]
+        return sorted(made, key=lambda job: -sum(map(self.cost, job)))
+
+    def run(self, tasks: Sequence[PanelCell], progress: Progress | None = None) -> list[Arrays]:
+        """Run circuits of one panel in one engine call."""
+        return self.studies[tasks[0].panel].run([task.cell for task in tasks], progress)
+
+    def cost(self, task: PanelCell) -> float:
+        """How long a circuit takes."""
+        return self.studies[task.panel].cost(task.cell)
+
+    @property
+    def threads(self) -> bool:
+        """Whether threads can run it."""
+        return all(study.threads for study in self.studies.values())
+
+    def prepare(self) -> None:
+        """Compile what threads run."""
+        for study in self.studies.values():
+            study.prepare()
+
+    def digest(self, task: PanelCell) -> str:
+        """Name of a circuit's result: that in a sweep."""
+        return self.studies[task.panel].digest(task.cell)
+
+    def describe(self, task: PanelCell) -> str:
+        """Return the circuit as text."""
+        return task.cell.to_json()
+
+    def layout(self, task: PanelCell) -> Layout:
+        """Arrays of a circuit's result: those in a sweep."""
+        return self.studies[task.panel].layout(task.cell)
+
+    def pilot(self, tasks: Sequence[PanelCell], jobs: int) -> tuple[float, float]:
+        """Time a little of each panel."""
+        timed = [
+            study.pilot([task.cell for task in tasks if task.panel == name], jobs)
+            for name, study in self.studies.items()
+            if any(task.panel == name for task in tasks)
+        ]
+        return sum(once for once, _ in timed), sum(run for _, run in timed)
+
+    # -- the file ----------------------------------------------------------------------------------
+
+    def groups(self) -> dict[str, Group]:
+        """A group for each panel."""
+        return {
+            name: Group(_axes(study), _VARIABLES, _attributes(study), complete=True)
+            for name, study in self.studies.items()
+        }
+
+    def collect(self, read: Callable[[PanelCell], Arrays]) -> Iterator[tuple[str, Arrays, str]]:
+        """Measure every circuit of a panel."""
+        for name, study in self.studies.items():
+
+            def of_panel(cell: Cell, name: str = name) -> Arrays:
+                return read(PanelCell(name, cell))
+
+            title = f"Figure 4{name.upper()}: {PROTOCOLS[name].summary}"
+            yield name, _panel(study, of_panel), title
+
+    def table(self, groups: Groups) -> str:
+        """Compare every curve with theory."""
+        return table(self, groups)
+
+    def caption(self, groups: Groups, command_line: str) -> str:
+        """Describe the figure, its settings and what differs from the paper, as Markdown."""
+        return caption(self, groups, command_line)
+
+    def draw(self, groups: Groups) -> Figure:
+        """Draw the panels."""
+        from circuitsim import plots
+
+        return plots.figure4(groups)
 
 
-def compute(
-    studies: Mapping[str, Study],
-    jobs: int = 1,
-    advanced: Callable[[float], None] | None = None,
-) -> figures.Groups:
-    """Run all circuits of some panels.
-
-    Every circuit has the weights, inputs and numbers that it has in a sweep with the same seed.
-
-    Parameters
-    ----------
-    studies : mapping
-        From the panels' names to their studies.
-    jobs : int
-        Threads or processes to use.
-    advanced : callable, optional
-        Called now and then with the share of the work that is done.
-
-    Returns
-    -------
-    dict
-        From the panels' names to Datasets.
-
-    Raises
-    ------
-    ParameterError
-        If an engine cannot do what is asked.
-    FloatingPointError
-        If weights diverge; the message names k.
-    """
-    work = [(name, job) for name, study in studies.items() for job in study.jobs(study.cells)]
-    cost = [studies[name].presentations * len(job) * job[0].k ** 4 for name, job in work]
-    with figures.pool(list(studies.values()), jobs) as pool:
-        tasks = [(_run_job, studies[name], job) for name, job in work]
-        batches = run_all(pool, tasks, cost, advanced)
-    finished: dict[str, dict[Cell, CellResult]] = {name: {} for name in studies}
-    for (name, job), batch in zip(work, batches, strict=True):
-        finished[name].update(zip(job, batch, strict=True))
-    return {name: _panel(name, study, finished[name]) for name, study in studies.items()}
-
-
-def _run_job(study: Study, job: Sequence[Cell], progress: Progress) -> list[CellResult]:
-    try:
-        return run_cells(study, job, progress)
-    except FloatingPointError as error:
-        raise FloatingPointError(f"k = {job[0].k}: {error}") from None
-
-
-def _panel(name: str, study: Study, finished: Mapping[Cell, CellResult]) -> xr.Dataset:
+def _panel(study: Study, read: Callable[[Cell], Arrays]) -> Arrays:
     axes = _axes(study)
     kept = axes["presentation"]
     shape = tuple(len(axes[name]) for name in _DIMENSIONS)
-    numbers: dict[str, NDArray[Any]] = {
+    numbers: Arrays = {
         variable: np.empty((*shape, len(kept)) if "presentation" in dims else shape)
         for variable, dims in _VARIABLES.items()
     }
@@ -176,25 +315,23 @@ def _panel(name: str, study: Study, finished: Mapping[Cell, CellResult]) -> xr.D
     points = product(study.k, study.gamma, range(study.trials))
     for place, (k, gamma, trial) in zip(np.ndindex(shape), points, strict=True):
         cell = Cell(k, study.neurons[0], gamma, study.alpha[0], trial)
-        result = finished[cell]
-        inverse = result.curves["inverse_snr_w"]
+        result = read(cell)
+        inverse = result["inverse_snr_w"]
         best = int(np.argmin(inverse))
         numbers["inverse_snr_w"][place] = inverse[kept]
         numbers["best_inverse_snr_w"][place] = inverse[best]
         numbers["best_presentation"][place] = best
-        numbers["final_snr_w"][place] = result.curves["snr_w"][-1]
+        numbers["final_snr_w"][place] = result["snr_w"][-1]
         for limit in ("theory_inverse_snr_w", "fixed_point_inverse_snr_w"):
-            numbers[limit][place] = result.limits[limit]
+            numbers[limit][place] = result["limits"][LIMITS.index(limit)]
         numbers["averaged_inverse_snr_w"][place] = _averaged(study, cell)
-    variables = {variable: (dims, numbers[variable]) for variable, dims in _VARIABLES.items()}
-    title = f"Figure 4{name.upper()}: {PROTOCOLS[name].summary}"
-    panel = figures.labelled(xr.Dataset(variables, axes), _NAMES, study, title)
-    return panel.assign_attrs(_attributes(study))
+    return numbers
 
 
 def _attributes(study: Study) -> dict[str, Any]:
-    """What a drawing takes from a panel's attributes."""
-    return {"rule": study.rule} | ({} if study.per_presentation else {"alpha": study.alpha[0]})
+    """What a panel's attributes say: a drawing takes rule and alpha from them."""
+    drawn = {"rule": study.rule} | ({} if study.per_presentation else {"alpha": study.alpha[0]})
+    return {"study": study, **drawn}
 
 
 def _averaged(study: Study, cell: Cell) -> float:
@@ -213,49 +350,24 @@ def _averaged(study: Study, cell: Cell) -> float:
     return float(measures.inverse_snr_w(weights))
 
 
-def _axes(study: Study) -> dict[str, NDArray[Any]]:
+def _axes(study: Study) -> dict[str, Any]:
     return {
-        "k": np.array(study.k),
-        "gamma": np.array(study.gamma),
-        "trial": np.arange(study.trials),
-        "presentation": figures.evenly_spaced(study.presentations, STORED),
+        "k": study.k,
+        "gamma": study.gamma,
+        "trial": range(study.trials),
+        "presentation": evenly_spaced(study.presentations, STORED),
     }
 
 
-def load(path: Path) -> figures.Data:
-    """Read the data of Figure 4.
-
-    Parameters
-    ----------
-    path : Path
-        File that ``python -m circuitsim.figure4`` wrote.
-
-    Returns
-    -------
-    Data
-        The panels are its groups.
-
-    Raises
-    ------
-    ParameterError
-        If it is no such file.
-    FileNotFoundError
-        If there is no file.
-    """
-    return figures.load(
-        path,
-        {FIGURE: tuple(PROTOCOLS)},
-        lambda _, study: figures.Contents(_VARIABLES, _axes(study), _attributes(study)),
-    )
-
-
-def table(data: figures.Data) -> str:
+def table(figure: Figure4, panels: Groups) -> str:
     """Compare every curve with theory, in lines of at most 79 columns.
 
     Parameters
     ----------
-    data : Data
-        As `load` returns it.
+    figure : Figure4
+        What was run.
+    panels : dict
+        Its numbers.
 
     Returns
     -------
@@ -267,8 +379,8 @@ def table(data: figures.Data) -> str:
         presentations until then (the median).
     """
     lines = ["log10 of the inverse SNR of the weights, mean over trials"]
-    for name, panel in data.groups.items():
-        study = figures.study_of(panel)
+    for name, panel in panels.items():
+        study = figure.studies[name]
         lines += [
             "",
             f"{name.upper()}  {PROTOCOLS[name].summary}",
@@ -303,7 +415,7 @@ def _line(point: xr.Dataset, study: Study, k: int, gamma: float) -> str:
         logs = {name: np.log10(point[name].to_numpy()) for name in _VARIABLES}
     last = logs["inverse_snr_w"][:, -1]
     mean = float(last.mean())
-    line = f"{k:>2} {gamma:>5g} {figures.with_spread(last, 2):>13}"
+    line = f"{k:>2} {gamma:>5g} {with_spread(last, 2):>13}"
     for limit in _limits_shown(study):
         end = float(logs[f"{limit}_inverse_snr_w"].mean())
         line += f" {end:>8.2f} {mean - end:>5.2f}"
@@ -311,16 +423,9 @@ def _line(point: xr.Dataset, study: Study, k: int, gamma: float) -> str:
     return line + f" {np.median(point['best_presentation']):>5.0f}"
 
 
-def caption(data: figures.Data) -> str:
-    """Describe the figure, its settings and what differs from the paper, as Markdown.
-
-    Parameters
-    ----------
-    data : Data
-        As `load` returns it.
-    """
-    panels = data.groups
-    made = {name: figures.study_of(panel) for name, panel in panels.items()}
+def caption(figure: Figure4, panels: Groups, command_line: str) -> str:
+    """Describe the figure, its settings and what differs from the paper, as Markdown."""
+    made = {name: figure.studies[name] for name in panels}
     study = next(iter(made.values()))
     letters = " and ".join(name.upper() for name in panels)
     several = f"{study.trials} trials" if study.trials > 1 else "one trial"
@@ -335,11 +440,11 @@ def caption(data: figures.Data) -> str:
         "",
         *(f"- **{name.upper()}** {_settings(name, s)}" for name, s in made.items()),
         "",
-        f"After {results.CITATION}, Figure 4. Made by `{data.command_line}`.",
+        f"After {CITATION}, Figure 4. Made by `{command_line}`.",
         "",
         "## Settings",
         "",
-        f"- k = {_listed(study.k)} (k^2 inputs); gamma = {_listed(study.gamma)}.",
+        f"- k = {listed(study.k)} (k^2 inputs); gamma = {listed(study.gamma)}.",
         "- Initial weights 1 + N(0, 1), inputs N(0, 1), all independent; one input for all neurons "
         "of a pool, new for each presentation.",
         f"- Seed {study.seed}. A trial's weights and inputs depend on the seed, k, the number of "
@@ -362,7 +467,7 @@ def caption(data: figures.Data) -> str:
         "## Check",
         "",
         "```",
-        table(data),
+        table(figure, panels),
         "```",
         "",
     ]
@@ -385,9 +490,9 @@ def _settings(name: str, study: Study) -> str:
 
 
 def _differences(panels: Mapping[str, xr.Dataset], made: Mapping[str, Study]) -> list[str]:
-    published = studies(tuple(made))
+    published = Figure4(tuple(made)).studies
     texts = [
-        f"{letter.upper()}: {field} = {_listed(value)}; published: {_listed(getattr(of, field))}."
+        f"{letter.upper()}: {field} = {listed(value)}; published: {listed(getattr(of, field))}."
         for letter, of in published.items()
         for field, value in asdict(made[letter]).items()
         if value != getattr(of, field) and field not in ("engine", "codegen", "seed")
@@ -425,8 +530,3 @@ def _gap(panels: Mapping[str, xr.Dataset]) -> float:
         for panel in panels.values()
     ]
     return float(np.mean(gaps))
-
-
-def _listed(values: Any) -> str:
-    values = values if isinstance(values, tuple | list) else [values]
-    return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in values)

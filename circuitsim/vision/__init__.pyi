@@ -1,4 +1,3 @@
-from . import comparison as comparison
 from . import datasets as datasets
 from . import decoding as decoding
 from . import estimator as estimator

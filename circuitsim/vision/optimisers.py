@@ -8,9 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from circuitsim.public import own
 from circuitsim.vision import kernels
 from circuitsim.vision.layers import Array
 from circuitsim.vision.parallel import over
+
+__dir__ = own(__name__)
 
 
 class Optimiser:

@@ -10,8 +10,11 @@ from itertools import pairwise
 import numpy as np
 import threadpoolctl
 
+from circuitsim.public import own
 from circuitsim.validation import integer
 from circuitsim.vision import memory
+
+__dir__ = own(__name__)
 
 _pool: ThreadPoolExecutor | None = None
 _threads = 1

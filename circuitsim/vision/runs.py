@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.files import entries, own_directory, provenance, remove_abandoned
 from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.values import in_ms, ms
@@ -18,7 +21,15 @@ from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.sharing import Sharing, former
-from circuitsim.vision.training import Trainer, Training, initial_rng, network_arrays, split
+from circuitsim.vision.training import (
+    Diverged,
+    Progress,
+    Trainer,
+    Training,
+    initial_rng,
+    network_arrays,
+    split,
+)
 
 __dir__ = own(__name__)
 
@@ -181,6 +192,89 @@ class Run:
             *self.statistics,
         )
 
+    def carry_out(
+        self,
+        directory: Path,
+        data: Dataset,
+        advanced: Callable[[Progress, Trainer], None],
+        made: Mapping[str, str] | None = None,
+        wait: bool = True,
+    ) -> tuple[Trainer, Diverged | None]:
+        """Train up to the end, in a directory that holds nothing or the beginning of this run.
+
+        Parameters
+        ----------
+        directory : Path
+            Made if need be.
+        data : Dataset
+            Its images.
+        advanced : callable
+            Is given the progress, and the trainer, at the start, after every batch and every epoch.
+        made : mapping, optional
+            What the run's files say of how they were made; that of this process by default.
+        wait : bool
+            If another process trains there, whether to wait until it has ended.
+
+        Returns
+        -------
+        Trainer
+            With its progress.
+        Diverged or None
+            If the loss was no number any more. The last checkpoint is of a time when it was one.
+
+        Raises
+        ------
+        ParameterError
+            If the directory holds another run, or is damaged.
+        filelock.Timeout
+            If another process trains there, and this one is not to wait.
+        OSError
+            If files cannot be written.
+        """
+        trainer = self.trainer(data)
+        made = provenance.versions() | provenance.made_here() if made is None else made
+        lock = filelock.FileLock(own_directory(directory) / ".lock", timeout=-1 if wait else 0)
+        with lock:
+            remove_abandoned(entries(directory))
+            if (directory / checkpoints.ARRAYS).exists():
+                self.check_same(directory)
+                trainer.resume(directory)
+            else:
+                self.write(directory, made)
+            advanced(trainer.progress, trainer)
+            attributes = {
+                "title": "History of the training of an image classifier",
+                "run": json.dumps(self.plain()),
+                "sharing": "none" if self.sharing is None else str(self.sharing),
+                **made,
+            }
+            try:
+                trainer.run(
+                    directory, lambda progress: advanced(progress, trainer), attributes=attributes
+                )
+            except Diverged as error:
+                return trainer, error
+        return trainer, None
+
+    def check_same(self, directory: Path) -> None:
+        """Refuse a directory that holds another run.
+
+        Raises
+        ------
+        ParameterError
+        """
+        if not (directory / checkpoints.DESCRIPTION).exists():
+            return
+        mine, its = (_flat(run.plain()) for run in (self, Run.read(directory)))
+        for name, value in mine.items():
+            if its.get(name) != value:
+                raise ParameterError(
+                    "runs",
+                    f"{directory.name} in it is of another run, with {name.replace('_', ' ')} "
+                    f"{its.get(name)} and not {value}; name another directory",
+                    str(directory.parent),
+                )
+
     @property
     def statistics(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of the channels of images."""
@@ -203,6 +297,17 @@ class Run:
             raise checkpoints.damaged(directory / checkpoints.DESCRIPTION, reason) from None
         checkpoints.read_arrays(directory, network_arrays(network), others=["optimiser."])
         return network
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by their names, such as ``training.epochs``."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
 def _sharing(fields: Mapping[str, Any]) -> Sharing:

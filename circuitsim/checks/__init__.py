@@ -1,0 +1,1 @@
+"""What all need: checks of values, fields that declare themselves, interrupts, plugins."""

@@ -1,0 +1,230 @@
+"""What all commands share: how they speak of errors, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import errno
+import gc
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+if TYPE_CHECKING:
+    from circuitsim.running.campaign import Campaign
+
+EXIT_FAILED = 1  # the machine's failure, or a part of the work that failed
+EXIT_USER = 2  # the user's mistake
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Gives the defaults that say something: None stands for what the help says in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        if isinstance(action.default, list):
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one message."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message alone, without the usage, and exit."""
+        self.exit(EXIT_USER, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class Stopped(BaseException):
+    """SIGTERM was received."""
+
+
+class UsageError(Exception):
+    """A mistake of the user's that is not about a parameter of the model."""
+
+
+class Command(Protocol):
+    """What a command's module has."""
+
+    HELP: str  # one line, for the list of commands
+    DESCRIPTION: str
+
+    def add_options(self, p: argparse.ArgumentParser) -> None:
+        """Add the command's options to a parser."""
+
+    def body(self, options: argparse.Namespace) -> int:
+        """Run the command; return its exit code."""
+
+
+def parser(command: Any, prog: str) -> Parser:
+    """Return the parser of a command's options."""
+    made = Parser(prog=prog, description=command.DESCRIPTION)
+    command.add_options(made)
+    return made
+
+
+def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
+    """Run a command and turn whatever happens into a message and an exit code.
+
+    Parameters
+    ----------
+    command : module
+        See `Command`. It may have ``OPTIONS``, from names of parameters to the options that set
+        them, where they differ. It imports what is slow to import only when it is called, so that
+        an interrupt is met here at any time.
+    prog : str
+        How it was called.
+    arguments : list of str or None
+        Those of the process if None.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    kept: list[Callable[[], str]] = []
+    # The collector need not look at all that was imported once more before the process ends, which
+    # takes most of a second.
+    atexit.register(gc.freeze)
+    previous = _handle_termination()
+    try:
+        parsed = parser(command, prog).parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        parsed.prog = prog
+        parsed.command_line = shlex.join([*prog.split(), *given])
+        parsed.kept = kept  # gives what to say of finished work, if the command is stopped
+        return command.body(parsed)
+    except KeyboardInterrupt:
+        _say(prog, "interrupted" + _told(kept))
+        return EXIT_INTERRUPTED
+    except Stopped:
+        _say(prog, "stopped by SIGTERM" + _told(kept))
+        return EXIT_TERMINATED
+    except UsageError as error:
+        _say(prog, f"error: {error}")
+        return EXIT_USER
+    except BrokenPipeError:
+        # Whoever read the output has left; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == "circuitsim":
+            raise
+        _say(
+            prog,
+            f"error: {sys.executable} has no {package}, which circuitsim needs; install it there "
+            "with `pip install .` in its checkout, or use the Python of its environment",
+        )
+        return EXIT_FAILED
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        _say(prog, f"error: {where}{what}" + _told(kept))
+        return EXIT_FAILED
+    except MemoryError:
+        _say(prog, "error: out of memory; ask for less at a time" + _told(kept))
+        return EXIT_FAILED
+    except (ValueError, TypeError, FloatingPointError) as error:
+        message = _parameter_message(error, getattr(command, "OPTIONS", {}))
+        if message is None:
+            raise
+        _say(prog, f"error: {message}")
+        return EXIT_USER
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _handle_termination() -> Any:
+    """Let SIGTERM end the command with a message, which only the main thread can ask for."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, _stop)
+
+
+def jobs(given: int | None, name: str = "jobs") -> int:
+    """Return how many processes or threads to use: as many as given, or as there are cores.
+
+    ``name`` is that of the option.
+    """
+    from circuitsim.running.local import available_cores
+    from circuitsim.validation import integer
+
+    if given is None:
+        return available_cores()
+    return min(integer(name, given, minimum=1), 256)
+
+
+def check_memory(campaign: Campaign[Any]) -> None:
+    """Refuse a campaign whose result would not fit into this machine's memory."""
+    from circuitsim.validation import ParameterError
+
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name, needed in campaign.memory().items():
+        if needed > available:
+            raise ParameterError(
+                name,
+                f"needs about {needed / 1e9:.3g} GB of memory, and this machine has "
+                f"{available / 1e9:.3g}; ask for less at a time",
+                getattr(campaign, name),
+            )
+
+
+def refuse_beside(options: argparse.Namespace, command: Any, chosen: str, *allowed: str) -> None:
+    """Refuse options that would be ignored beside one that the user chose.
+
+    Raises
+    ------
+    UsageError
+        If an option other than those ``allowed`` differs from its default.
+    """
+    for action in parser(command, "")._actions:
+        name = action.dest
+        given = getattr(options, name, action.default)
+        if name not in (chosen, *allowed, "help", "version") and given != action.default:
+            raise UsageError(
+                f"{action.option_strings[0]} has no effect with --{chosen}: leave one of them out"
+            )
+
+
+def _stop(_signal: int, _frame: Any) -> NoReturn:
+    raise Stopped
+
+
+def _told(kept: list[Callable[[], str]]) -> str:
+    return "".join(f"; {text}" for text in (tell() for tell in kept) if text)
+
+
+def _say(prog: str, message: str) -> None:
+    print(f"{prog}: {message}", file=sys.stderr)
+
+
+def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | None:
+    """``--alpha 70: Euler with ...`` for an error about a parameter, None for other errors."""
+    from circuitsim.validation import ParameterError, shown
+    from circuitsim.values import Milliseconds, in_ms
+
+    if not isinstance(error, ParameterError):
+        return None
+    name = error.parameter.rsplit(".", 1)[-1]
+    option = options.get(name, f"--{name.replace('_', '-')}")
+    values: Any = error.value if isinstance(error.value, tuple | list) else [error.value]
+
+    def is_time(value: Any) -> bool:
+        return isinstance(value, Milliseconds) or hasattr(value, "dim")
+
+    given = [
+        v if isinstance(v, str) else f"{in_ms(v):g}" if is_time(v) else shown(v) for v in values
+    ]
+    return f"{option} {' '.join(given)}".strip() + f": {error.rule}"

@@ -1,0 +1,88 @@
+"""How work goes on, for a person at a terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from circuitsim.running.campaign import Arrays, Campaign
+from circuitsim.running.runner import Observer
+
+
+@contextmanager
+def line() -> Iterator[Callable[[float], None]]:
+    """Give a callable that shows the share of the work done on a terminal; silent in a pipe."""
+    with bar(1.0) as shown:
+        yield lambda done: shown.update(max(0.0, done - shown.n))
+
+
+class Progress(Observer):
+    """A line on the terminal with the tasks done and the remaining time; silent in a pipe.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        What is run.
+    store : Path or None
+        Where finished tasks are kept.
+    """
+
+    def __init__(self, campaign: Campaign[Any], store: Path | None) -> None:
+        self._campaign, self._store = campaign, store
+        self._finished = 0
+        self._total = 0
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def begun(self, total: int, reused: int) -> None:
+        things = self._campaign.things
+        if reused:
+            self.note(f"{reused} of {total} {things} were there already in {self._store}")
+        self._finished, self._total = reused, total
+        self._bar = bar(1.0, f"{reused}/{total} {things}: ")
+
+    def advanced(self, share: float, done: float, total: int) -> None:
+        self._total = total
+        if not self._bar.n:
+            self._bar.initial = self._bar.n = share  # speed is that of what is done now
+        self._bar.set_description_str(
+            f"{done:.1f}/{total} {self._campaign.things}: ", refresh=False
+        )
+        self._bar.update(max(0.0, share - self._bar.n))
+
+    def finished(self, task: Any, result: Arrays) -> None:
+        self._finished += 1
+        told = self._campaign.tell(task, result)
+        if told:
+            with tqdm.external_write_mode():
+                print(f"[{self._finished}/{self._total}] {told}", flush=True)
+
+    def note(self, message: str) -> None:
+        with tqdm.external_write_mode():
+            print(message, file=sys.stderr)
+
+
+def bar(total: float, description: str = "", initial: float = 0) -> Any:
+    """Return a line that shows which share of a total is done."""
+    return tqdm(
+        desc=description,
+        total=total,
+        initial=initial,
+        disable=None,
+        leave=False,
+        ncols=min(79, shutil.get_terminal_size().columns - 1),  # one more would scroll
+        nrows=20,  # terminals that do not know their size would hide the line
+        bar_format="{desc}{percentage:3.0f} %|{bar}| {elapsed} so far, {remaining} left",
+    )

@@ -1,0 +1,1 @@
+"""Whatever is run many times: tasks, stores, executors, records, sealed files."""

@@ -1,0 +1,264 @@
+"""What is said of a comparison of classifiers: its table and its caption."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from circuitsim import measures
+from circuitsim.plots.classifiers import label
+from circuitsim.running.campaign import shown
+from circuitsim.vision.sharing import INSTANT
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    variant : str
+    padding : int
+    seeds : int
+        How many trainings it is about.
+    rate : float
+        Learning rate.
+    test, spread : float
+        Top-1 accuracy on test images after the last epoch, mean and standard deviation over seeds.
+    train : float
+        That on training images, during the last epoch.
+    gap : float
+        Share of the gap between lc and conv that the variant closes, by the means over the seeds
+        that all three have; NaN if conv is not better than lc.
+    snr_before : float
+        SNR_w before the last sleep of an epoch, geometric mean over layers, seeds and epochs.
+    snr : float
+        SNR_w in the end, geometric mean over layers and seeds.
+    seconds : float
+        Of the fastest epoch, which other work on the machine disturbed least.
+    asleep : float
+        Share of an epoch's time spent on sleeps, the median over epochs and seeds.
+    """
+
+    variant: str
+    padding: int
+    seeds: int
+    rate: float
+    test: float
+    spread: float
+    train: float
+    gap: float
+    snr_before: float
+    snr: float
+    seconds: float
+    asleep: float
+
+
+def rows(dataset: xr.Dataset) -> list[Row]:
+    """Summarise each variant and padding by the trainings that are finished."""
+    return [
+        _row(dataset.sel(variant=variant, padding=padding), dataset.sel(padding=padding))
+        for padding in dataset["padding"].to_numpy()
+        for variant in dataset["variant"].to_numpy()
+    ]
+
+
+def _row(point: xr.Dataset, all_variants: xr.Dataset) -> Row:
+    last = point.isel(epoch=-1)
+    test = last["test_top1"].to_numpy()
+    there = np.isfinite(test)
+    return Row(
+        str(point["variant"].item()),
+        int(point["padding"]),
+        int(there.sum()),
+        float(point["learning_rate"]),
+        float(test[there].mean()) if there.any() else math.nan,
+        float(test[there].std(ddof=1)) if there.sum() > 1 else math.nan,
+        float(last["train_top1"].to_numpy()[there].mean()) if there.any() else math.nan,
+        _gap(all_variants.isel(epoch=-1)["test_top1"], str(point["variant"].item())),
+        geometric_mean(point["snr_w_before_sleep"].to_numpy()),
+        geometric_mean(last["snr_w"].to_numpy()),
+        float(point["seconds"].min()),
+        float((point["seconds_asleep"] / point["seconds"]).median()),
+    )
+
+
+def _gap(accuracy: xr.DataArray, variant: str) -> float:
+    names = accuracy["variant"].to_numpy()
+    if variant in ("conv", "lc") or not {"conv", "lc"} <= set(names):
+        return math.nan
+    three = accuracy.sel(variant=["lc", variant, "conv"]).transpose("seed", "variant").to_numpy()
+    three = three[np.isfinite(three).all(axis=1)]
+    if not len(three):
+        return math.nan
+    lc, this, conv = three.mean(axis=0)
+    return float((this - lc) / (conv - lc)) if conv > lc else math.nan
+
+
+def geometric_mean(values: NDArray[np.float64]) -> float:
+    """Geometric mean of SNRs, up to `measures.SAME_SNR_W` each; NaN if none is a number."""
+    values = np.minimum(values[~np.isnan(values)], measures.SAME_SNR_W)
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(values).mean())) if values.size else math.nan
+
+
+def as_csv(rows: list[Row]) -> str:
+    """Return the table for other programs."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([f.name for f in fields(Row)])
+    for row in rows:
+        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row)])
+    return text.getvalue()
+
+
+_COLUMNS = (
+    "variant", "padding", "rate", "test top-1 (%)", "seeds", "training top-1 (%)",
+    "gap closed (%)", "SNR_w before sleep", "SNR_w", "s/epoch", "asleep (%)",
+)  # fmt: skip
+
+
+def _cells(row: Row, seeds: int) -> tuple[str, ...]:
+    """Return what the table says of a variant, by column."""
+    return (
+        row.variant,
+        str(row.padding),
+        _shown(row.rate, "g"),
+        _shown(100 * row.test, ".2f")
+        + (f" ± {100 * row.spread:.2f}" if math.isfinite(row.spread) else ""),
+        f"{row.seeds}/{seeds}",
+        _shown(100 * row.train, ".2f"),
+        _shown(100 * row.gap, ".0f"),
+        _snr(row.snr_before),
+        _snr(row.snr),
+        _shown(row.seconds, ".3g"),
+        _shown(100 * row.asleep, ".0f"),
+    )
+
+
+def _markdown(rows: list[Row], seeds: int) -> str:
+    cells = [_COLUMNS, *((label(row.variant), *_cells(row, seeds)[1:]) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in cells
+    )
+
+
+def as_text(rows: list[Row], seeds: int) -> str:
+    """Return what of the table fits a terminal."""
+    short = {
+        "test top-1 (%)": "test (%)",
+        "training top-1 (%)": "train",
+        "padding": "pad",
+        "gap closed (%)": "closed",
+    }
+    chosen = [n for n, name in enumerate(_COLUMNS) if "sleep" not in name and name != "s/epoch"]
+    cells = [_COLUMNS, *(_cells(row, seeds) for row in rows)]
+    lines = [[short.get(line[n], line[n]) for n in chosen] for line in cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )
+
+
+def _shown(value: float, how: str) -> str:
+    return format(value, how) if math.isfinite(value) else "-"
+
+
+def _snr(value: float) -> str:
+    return "∞" if value > 0.999 * measures.SAME_SNR_W else _shown(value, ".3g")
+
+
+def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
+    """Describe the figure, its settings and its table, as Markdown."""
+    found = rows(data)
+    dynamic = [
+        v for v in comparison.variants if "-" in v and not v.startswith((f"{INSTANT}-", "lc-"))
+    ]
+    sleep = ", ".join(f"{n.replace('_', ' ')} {shown(v)}" for n, v in comparison.sleep.items())
+    paragraphs = [
+        "# Classifiers that share weights in their sleep, and others",
+        f"`{command_line}`",
+        f"Networks `{comparison.network}` of width {comparison.width} on {comparison.dataset}: "
+        "convolutional; locally connected; and locally connected with sleeps in which neurons of a "
+        "pool share weights. **A** Accuracy on test images after the last epoch against the number "
+        "of batches from one sleep to the next; lines: convolutional (solid) and never asleep "
+        "(dashed). **B**, **C** Accuracy on test images, and on training images during the epoch. "
+        "**D** SNR of weights (Eq. 6), the geometric mean over layers, before the last sleep of "
+        "each epoch; 10⁹ stands for more (weights that are the same but for rounding). "
+        "Bands and bars are one standard deviation over seeds.",
+        f"All networks are trained with AdamW for {comparison.epochs} epochs of batches of "
+        f"{comparison.batch_size}, with a cosine schedule, on all training images, and what counts "
+        "is the accuracy on test images after the last epoch. The gap closed is "
+        "(variant - lc)/(conv - lc), of means over the seeds that all three have; it is left out "
+        "where conv is no better than lc. Seconds are those of the fastest epoch, with one thread; "
+        "other work on the machine makes them longer. Asleep is the median over epochs. Training "
+        "accuracy is measured while the network changes, in the last epoch. SNRs are geometric "
+        "means over layers and seeds, that before sleep over epochs too. "
+        + (
+            "Border positions share weights too."
+            if comparison.sleep["border"] == "asleep"
+            else "Border positions share weights only in `instant`."
+        ),
+    ]
+    if dynamic:
+        paragraphs.append(
+            f"Sleep of {', '.join(label(v) for v in dynamic)}: {sleep}, the presentations in "
+            "proportion to the learning rate since the last sleep; other values are the defaults "
+            "of `circuitsim.vision.sharing.Sharing`. A sleep also makes the mean weights "
+            "of each pool decay, the faster the weaker inhibition is"
+            + (
+                ""
+                if comparison.sleep["border"] == "asleep"
+                else ", whereas border positions, which do not sleep, keep theirs"
+            )
+            + ": that is why these sleeps are short, and inhibition "
+            "is stronger than in the circuit of the paper's Figure 4 (alpha 10)."
+        )
+    if len(comparison.rates) > 1:
+        share = 100 * comparison.validation
+        paragraphs.append(
+            f"Learning rates were chosen for each variant, with crops of padding "
+            f"{comparison.paddings[0]} and seed 0, by the accuracy on {share:g} % of the training "
+            f"images after {comparison.rate_epochs} epoch{'s' * (comparison.rate_epochs > 1)} of "
+            "training on the others, with a schedule of their own (%):\n\n" + _trials(data)
+        )
+    missing = [f"{label(r.variant)}, padding {r.padding}" for r in found if r.seeds == 0]
+    if missing:
+        paragraphs.append("Not finished: " + "; ".join(missing) + ".")
+    paragraphs.append(_markdown(found, comparison.seeds))
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _trials(data: xr.Dataset) -> str:
+    """Return a table of what learning rates led to."""
+    rates = sorted({float(r) for r in data["trial_rate"].to_numpy().flat if math.isfinite(r)})
+    lines = [
+        "| variant | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
+        "|---" * (1 + len(rates)) + "|",
+    ]
+    for variant in data["variant"].to_numpy():
+        one = data.sel(variant=variant)
+        found = {
+            float(rate): f"{100 * top1:.2f}"
+            for rate, top1 in zip(
+                one["trial_rate"].to_numpy(), one["trial_top1"].to_numpy(), strict=True
+            )
+            if math.isfinite(top1)
+        }
+        chosen = float(one["learning_rate"])
+        if chosen in found:
+            found[chosen] = f"**{found[chosen]}**"
+        cells = (found.get(rate, "") for rate in rates)
+        lines.append(f"| {label(str(variant))} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,670 @@
+"""A sweep: a grid of circuits, each run for several trials, and its file, table and plot."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitsim import measures, rules, theory
+from circuitsim.checks import fields
+from circuitsim.checks.fields import declare
+from circuitsim.engines import registry
+from circuitsim.engines.simulation import LONG_NAMES, simulate
+from circuitsim.inputs import GaussianInputs, StackedInputs, check_correlation, equicorrelated
+from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
+from circuitsim.running import results
+from circuitsim.running.campaign import (
+    NUMBER,
+    Arrays,
+    Campaign,
+    Group,
+    Groups,
+    Layout,
+    Progress,
+    batched,
+    chosen_part,
+    shown,
+)
+from circuitsim.studies import tables, timing
+from circuitsim.validation import ParameterError, whole_steps
+from circuitsim.values import ms
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+SCHEME = 1  # raise it when the same study would give other numbers
+CELLS_PER_JOB = 10  # circuits in one engine call: enough to be fast, few enough to lose little
+
+DIGEST_LENGTH = 32  # of the name of a cell's result
+
+# What is measured along a run, and once for each circuit.
+CURVES = ("snr_w", "inverse_snr_w", "mean_weight_cosine")
+LIMITS = (
+    "theory_inverse_snr_w",
+    "fixed_point_inverse_snr_w",
+    "theory_snr_w",
+    "fixed_point_snr_w",
+)
+DIMENSIONS = ("k", "gamma", "alpha", "neurons", "trial")
+
+UNITS = {
+    "k": ("kernel size; a circuit has k^2 inputs for each channel", "1"),
+    "gamma": ("pull towards the initial weights", "1"),
+    "alpha": ("strength of inhibition", "1"),
+    "neurons": ("number of neurons in a pool", "1"),
+    "trial": ("number of the trial", "1"),
+    "presentation": (LONG_NAMES["presentation"], "1"),
+    "neuron": ("number of the neuron in its pool", "1"),
+    "input": ("number of the input", "1"),
+    "theory_inverse_snr_w": ("inverse SNR of the weights at the end point of Eq. 5", "1"),
+    "fixed_point_inverse_snr_w": ("inverse SNR of the weights at the rule's own end point", "1"),
+    "theory_snr_w": ("SNR of the weights at the end point of Eq. 5", "1"),
+    "fixed_point_snr_w": ("SNR of the weights at the rule's own end point", "1"),
+    "seconds": ("time spent on the cell, its share of an engine call", "s"),
+} | {name: (LONG_NAMES[name], "1") for name in (*CURVES, "weights")}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One circuit of a study: a point of its grid, and a trial."""
+
+    k: int
+    neurons: int
+    gamma: float
+    alpha: float
+    trial: int
+
+    def to_json(self) -> str:
+        """Return all fields as text, always the same."""
+        # As json.dumps writes it, at a tenth of its cost: a study may have 100,000 cells.
+        return (
+            f'{{"alpha": {self.alpha!r}, "gamma": {self.gamma!r}, "k": {self.k}, '
+            f'"neurons": {self.neurons}, "trial": {self.trial}}}'
+        )
+
+
+@dataclass(frozen=True)
+class Study(Campaign[Cell]):
+    """A convergence study of the weights' SNR over a grid.
+
+    Parameters
+    ----------
+    k : sequence of int
+        Kernel sizes; a circuit has K = k^2 inputs for each channel.
+    gamma, alpha : sequence of float
+        Pull towards the initial weights, strength of inhibition.
+    neurons : sequence of int
+        Neurons in a pool.
+    rule : str
+        Plasticity rule: whatever `circuitsim.rules.get` takes. A rule that is not one of this
+        package's is kept with its definition, ``"name = signal"``.
+    trials : int
+        Circuits with weights and inputs of their own for each point of the grid.
+    presentations : int
+        Length of a run.
+    engine, codegen : str
+        As in `circuitsim.simulate`.
+    seed : int
+        Fixes all weights and inputs, together with k, neurons, channels and the number of a trial
+        alone.
+    correlation : float
+        Correlation between any two inputs.
+    tau, presentation, dt : float
+        Time constant of the rates, duration of a presentation and step, in ms.
+    b : float
+        Baseline rate.
+    momentum, learning_rate : float, optional
+        Heavy-ball momentum; learning rate of a step of 1 ms at the start (of an update, for a rule
+        that makes one a presentation), by default as published.
+    channels : int
+        Channels of the input patterns.
+
+    Raises
+    ------
+    ParameterError, DimensionMismatchError
+        If a value is out of its range, repeated, or does not go with the others.
+    """
+
+    k: tuple[int, ...] = declare(
+        (3, 6, 9),
+        "kernel sizes; a circuit has K x K inputs for each of its --channels",
+        "K",
+        minimum=1,
+    )
+    gamma: tuple[float, ...] = declare(
+        (0.1, 0.01, 0.001), "pull towards the initial weights, dimensionless", "G"
+    )
+    alpha: tuple[float, ...] = declare((10.0,), "strength of inhibition, dimensionless", "A")
+    neurons: tuple[int, ...] = declare((100,), "excitatory neurons in a pool", "N", minimum=2)
+    rule: str = declare(
+        "circuit",
+        "plasticity rule: circuit, mean_subtracted or inhibition_gated; the name of one of "
+        "--rules-from or of an installed package; or one in place, 'mine = r - b - 0.5*r_inh'",
+        "RULE",
+    )
+    trials: int = declare(
+        10,
+        "circuits for each point of the grid, with weights and inputs of their own",
+        "T",
+        minimum=1,
+    )
+    presentations: int = declare(
+        2000, "input patterns shown to each circuit, one after another", "P", minimum=1
+    )
+    engine: str = declare(
+        "brian2",
+        "brian2 (the network of neurons) or propagator (the same numbers from the exact solution, "
+        "a thousand times faster)",
+        "ENGINE",
+    )
+    codegen: str = declare(
+        "auto",
+        "code of the engine: auto, cpp_standalone, cython or numpy for brian2; auto, numba or "
+        "numpy for propagator",
+        "HOW",
+    )
+    seed: int = declare(0, "fixes all weights and inputs", "SEED")
+    correlation: float = declare(0.0, "correlation between any two inputs, dimensionless", "RHO")
+    tau: float = declare(30.0, "time constant of the rates, in ms", "MS", above=0, unit="ms")
+    b: float = declare(1.0, "baseline rate, dimensionless", "B")
+    presentation: float = declare(
+        150.0, "how long each pattern is shown, in ms", "MS", above=0, unit="ms"
+    )
+    dt: float = declare(1.0, "step of forward Euler, in ms", "MS", above=0, unit="ms")
+    momentum: float = declare(
+        0.95,
+        "heavy-ball momentum of a step of 1 ms (of an update, for mean_subtracted), dimensionless",
+        "MU",
+    )
+    learning_rate: float | None = declare(
+        None,
+        "learning rate of a step of 1 ms at t = 0 (of the first update, for mean_subtracted), "
+        "dimensionless; by default 3e-4 (5e-4), as published",
+        "RATE",
+    )
+    channels: int = declare(
+        1, "channels of the input patterns, such as the 3 of colour images", "C", minimum=1
+    )
+
+    kind = called = "sweep"
+    part_size = f" of up to {CELLS_PER_JOB} circuits"
+    what = "the result of a sweep"
+    format = ("circuitsim sweep", 3)  # 3: with a seal
+    scheme = SCHEME
+    reproducible = False
+    infinite = ("snr_w",)  # weights that are all the same to the last bit
+    undefined = ("limits",)  # those of a rule without a closed form
+    units = UNITS
+    grid = ("k", "gamma", "alpha", "neurons")
+    counted = ("trials",)
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        object.__setattr__(self, "rule", str(rules.get(self.rule, "Study.rule")))
+        registry.find(self.engine, "Study.engine").check_rule(self.definition)
+        whole_steps(self.presentation, self.dt)
+        if self.per_presentation and len(self.alpha) > 1:
+            raise ParameterError(
+                "Study.alpha",
+                f"the rule {self.definition.name} has no inhibition; give one value",
+                self.alpha,
+            )
+        for k in self.k:
+            check_correlation(self.correlation, self.n_inputs(k))
+        for gamma, alpha in itertools.product(self.gamma, self.alpha):
+            self.plasticity(gamma).check_step(self.dt)
+            circuit = self.circuit(2, alpha)
+            if not self.per_presentation:
+                circuit.check_step(self.dt)
+
+    @property
+    def definition(self) -> rules.Rule:
+        """The rule itself: its signal, and what follows from it."""
+        return rules.get(self.rule)
+
+    @property
+    def per_presentation(self) -> bool:
+        """Whether the rule makes one update a presentation."""
+        return self.definition.per_presentation
+
+    def n_inputs(self, k: int) -> int:
+        """Inputs of a circuit, K: the pixels of its kernel, (row, column, channel)."""
+        return k**2 * self.channels
+
+    @property
+    def size(self) -> int:
+        """Number of all circuits."""
+        axes = (self.k, self.neurons, self.gamma, self.alpha)
+        return math.prod(len(axis) for axis in axes) * self.trials
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All circuits, in the order in which they are run."""
+        grid = itertools.product(self.k, self.neurons, self.gamma, self.alpha, range(self.trials))
+        return [Cell(*point) for point in grid]
+
+    @property
+    def parts(self) -> int:
+        """Number of jobs that all cells make."""
+        return len(self.k) * len(self.neurons) * self._parts_of_a_shape
+
+    def part(self, number: int) -> tuple[Cell, ...]:
+        """Return one job of the fixed list that all cells make, ``jobs(cells)[number]``.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such job.
+        """
+        shape, place = divmod(chosen_part(number, self.parts), self._parts_of_a_shape)
+        k, neurons = list(itertools.product(self.k, self.neurons))[shape]
+        points = itertools.product(self.gamma, self.alpha, range(self.trials))
+        first = place * CELLS_PER_JOB
+        chosen = itertools.islice(points, first, first + CELLS_PER_JOB)
+        return tuple(Cell(k, neurons, *point) for point in chosen)
+
+    @property
+    def _parts_of_a_shape(self) -> int:
+        return -(-len(self.gamma) * len(self.alpha) * self.trials // CELLS_PER_JOB)
+
+    def tasks(
+        self, done: Mapping[Cell, Arrays] | None = None, parts: Sequence[int] | None = None
+    ) -> list[Cell]:
+        """List all circuits, or those of some parts, in the order in which they are run."""
+        if parts is None:
+            return self.cells
+        return [cell for number in parts for cell in self.part(number)]
+
+    def run(self, tasks: Sequence[Cell], progress: Progress | None = None) -> list[Arrays]:
+        """Run cells in one engine call; see `run_cells`."""
+        return run_cells(self, tasks, progress)
+
+    def cost(self, task: Cell) -> float:
+        """How long a circuit takes: the propagator's rows are as many as neurons or inputs."""
+        inputs = self.n_inputs(task.k)
+        rows = min(task.neurons, inputs) if registry.find(self.engine).exact else task.neurons
+        return float(self.presentations) * (100 + rows * inputs)
+
+    @property
+    def threads(self) -> bool:
+        """Whether threads can run it, which start at once: only compiled loops leave Python."""
+        return registry.get(self.engine, self.codegen).threads
+
+    stop = staticmethod(registry.stop)
+
+    def prepare(self) -> None:
+        """Compile what threads run, where an interrupt is met at once."""
+        if self.threads:
+            run_cells(replace(self, presentations=1), self.cells[:1])
+
+    def circuit(self, neurons: int, alpha: Any) -> Circuit:
+        """Circuits of a batch, with their alphas."""
+        return Circuit(n_neurons=neurons, tau=self.tau * ms, alpha=alpha, b=self.b)
+
+    def plasticity(self, gamma: Any) -> Plasticity:
+        """Plasticity of a batch, with its gammas."""
+        rate = PUBLISHED_RATES[self.per_presentation]
+        if self.learning_rate is not None:
+            rate = rate.starting_at(self.learning_rate)
+        return Plasticity(self.rule, gamma=gamma, momentum=self.momentum, learning_rate=rate)
+
+    def initial_weights(self, cell: Cell) -> NDArray[np.float64]:
+        """Initial weights of a cell, 1 + N(0, 1), shape (neuron, input)."""
+        rng = np.random.default_rng(self._seed(cell, 0))
+        return 1 + rng.standard_normal((cell.neurons, self.n_inputs(cell.k)))
+
+    def inputs(self, cell: Cell) -> GaussianInputs:
+        """Inputs of a cell."""
+        return GaussianInputs(
+            self.presentations,
+            self.n_inputs(cell.k),
+            self._seed(cell, 1),
+            self.covariance(cell.k),
+        )
+
+    def covariance(self, k: int) -> NDArray[np.float64] | None:
+        """Covariance of the inputs, None for the identity."""
+        if self.correlation == 0:
+            return None
+        return equicorrelated(self.correlation, self.n_inputs(k))
+
+    def memory(self) -> dict[str, float]:
+        """Bytes that running the study takes at least, by the parameter that matters most to it."""
+        points = len(self.gamma) * len(self.alpha)
+        shapes = len(self.k) * len(self.neurons)
+        sizes = {"k": max(self.k) ** 2, "channels": self.channels, "neurons": max(self.neurons)}
+        synapses = math.prod(sizes.values())
+        return {
+            # Weights, momentum and what they are made from, in one engine call.
+            max(sizes, key=lambda name: sizes[name]): 80.0 * synapses,
+            "trials": points * self.trials * (8.0 * synapses + 300 * shapes),
+            "presentations": 24.0 * (self.presentations + 1) * points * shapes * self.trials,
+        }
+
+    def _seed(self, cell: Cell, purpose: int) -> np.random.SeedSequence:
+        # Not of gamma, alpha, rule or engine: these are compared on the same weights and inputs.
+        key: tuple[int, ...] = (cell.k, cell.neurons, cell.trial, purpose)
+        if self.channels > 1:  # else as before there were channels
+            key = (*key, self.channels)
+        return np.random.SeedSequence(self.seed, spawn_key=key)
+
+    def digest(self, task: Cell) -> str:
+        """Name of a cell's result: a digest of all that determines its numbers."""
+        text = f"[{self._common}, {task.to_json()}]"
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+    def describe(self, task: Cell) -> str:
+        """Return a cell as text."""
+        return task.to_json()
+
+    def layout(self, task: Cell) -> Layout:
+        """`CURVES` from the start (0) to the last presentation, `LIMITS`, final weights, time."""
+        layout: Layout = dict.fromkeys(CURVES, ((self.presentations + 1,), NUMBER))
+        layout["limits"] = ((len(LIMITS),), NUMBER)
+        layout["weights"] = ((task.neurons, self.n_inputs(task.k)), NUMBER)
+        layout["seconds"] = ((1,), NUMBER)  # its share of an engine call
+        return layout
+
+    @cached_property
+    def _common(self) -> str:
+        values = {"scheme": SCHEME} | {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in ("k", "gamma", "alpha", "neurons", "trials")
+            and (name, value) != ("channels", 1)  # cells from before there were channels
+        }
+        return json.dumps(values, sort_keys=True)
+
+    def jobs(self, tasks: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+        """Split cells into jobs: batches of equal shape for one engine call each."""
+        return [
+            batch
+            for _, same_shape in itertools.groupby(tasks, key=lambda c: (c.k, c.neurons))
+            for batch in batched(tuple(same_shape), CELLS_PER_JOB)
+        ]
+
+    # -- the file ----------------------------------------------------------------------------------
+
+    def groups(self) -> dict[str, Group]:
+        """Curves and end points; the final weights of each shape; seconds."""
+        axes = {name: getattr(self, name) for name in self.grid} | {"trial": range(self.trials)}
+        curves: dict[str, tuple[str, ...]] = dict.fromkeys(CURVES, (*DIMENSIONS, "presentation"))
+        groups = {}
+        for k, neurons in itertools.product(self.k, self.neurons):
+            inner = {name: axis for name, axis in axes.items() if name != "k"} | {
+                "neurons": (neurons,),
+                "neuron": range(neurons),
+                "input": range(self.n_inputs(k)),
+            }
+            weights = ("gamma", "alpha", "neurons", "trial", "neuron", "input")
+            groups[self.weights_group(k, neurons)] = Group(inner, {"weights": weights})
+        groups[""] = Group(
+            axes | {"presentation": range(self.presentations + 1)},
+            curves | dict.fromkeys(LIMITS, DIMENSIONS),
+        )
+        return groups | {"provenance": Group(axes, {"seconds": DIMENSIONS})}
+
+    def weights_group(self, k: int, neurons: int) -> str:
+        """Name of the group that holds the final weights of one k and number of neurons."""
+        group = f"weights/k{k}"
+        return group if len(self.neurons) == 1 else f"{group}/neurons{neurons}"
+
+    def collect(self, read: Callable[[Cell], Arrays]) -> Iterator[tuple[str, Arrays, str]]:
+        """Put circuits where they belong; the weights of one shape at a time are in memory."""
+        shape = (len(self.k), len(self.gamma), len(self.alpha), len(self.neurons), self.trials)
+        numbers = {name: np.empty((*shape, self.presentations + 1)) for name in CURVES}
+        numbers |= {name: np.empty(shape) for name in LIMITS}
+        seconds = np.empty(shape)
+        shapes = itertools.product(enumerate(self.k), enumerate(self.neurons))
+        for (i, k), (m, neurons) in shapes:
+            weights = np.empty((*shape[1:3], 1, self.trials, neurons, self.n_inputs(k)))
+            for g, a, trial in np.ndindex(*shape[1:3], self.trials):
+                result = read(Cell(k, neurons, self.gamma[g], self.alpha[a], trial))
+                place = (i, g, a, m, trial)
+                for name in CURVES:
+                    numbers[name][place] = result[name]
+                for name, value in zip(LIMITS, result["limits"], strict=True):
+                    numbers[name][place] = value
+                seconds[place] = result["seconds"][0]
+                weights[g, a, 0, trial] = result["weights"]
+            yield self.weights_group(k, neurons), {"weights": weights}, "Final weights"
+        yield "", numbers, "Convergence of the weights' signal-to-noise ratio"
+        yield "provenance", {"seconds": seconds}, "Time spent"
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the study as text, and what people look for first."""
+        names = ("rule", "engine", "codegen", "seed", "channels")
+        return super().attributes() | {name: getattr(self, name) for name in names}
+
+    # -- before it starts, and what came out -------------------------------------------------------
+
+    def outline(self) -> list[tuple[str, str]]:
+        """Say what would be run."""
+        lines = [(name, " ".join(map(shown, getattr(self, name)))) for name in self.grid]
+        return [
+            *lines,
+            ("trials", str(self.trials)),
+            ("rule", f"{self.rule}, {self.presentations} presentations"),
+            ("engine", self.engine),
+        ]
+
+    def pilot(self, tasks: Sequence[Cell], jobs: int) -> tuple[float, float]:
+        """Time a few presentations of the smallest and of the largest circuits."""
+        return timing.seconds(self, tasks, jobs)
+
+    def faster(self, tasks: Sequence[Cell], jobs: int, seconds: float) -> list[str]:
+        """Say how long an exact engine would take for what keeps another busy for over a minute."""
+        return timing.faster_way(self, tasks, jobs, seconds)
+
+    def table(self, groups: Groups) -> str:
+        """Return the table that ends a sweep."""
+        return tables.summary(groups[""])
+
+    def so_far(self, read: Callable[[Cell], Arrays | None]) -> Iterator[str]:
+        """Give the lines of the table of a study that is not finished."""
+        return tables.so_far(self.rows_so_far(read), self.presentations, self.trials)
+
+    def rows_so_far(self, read: Callable[[Cell], Arrays | None]) -> Iterator[tables.Row]:
+        """Summarise every point of the grid from the trials that are finished.
+
+        ``read`` gives the result of a cell, None for one that is not finished.
+        """
+        theory, own_end = (LIMITS.index(f"{end}_snr_w") for end in ("theory", "fixed_point"))
+        for k, gamma, alpha, neurons in itertools.product(*(getattr(self, n) for n in self.grid)):
+            cells = (Cell(k, neurons, gamma, alpha, trial) for trial in range(self.trials))
+            found = [result for result in map(read, cells) if result is not None]
+            limits = np.array([result["limits"] for result in found]).reshape(-1, len(LIMITS))
+            snr = np.array([result["snr_w"] for result in found])
+            point = (k, gamma, alpha, neurons)
+            yield tables.row(point, snr, limits[:, theory], limits[:, own_end])
+
+    def draw(self, groups: Groups) -> Figure:
+        """Plot SNR_w over presentations, a panel for each k."""
+        from circuitsim import plots
+
+        return plots.sweep(groups[""])
+
+
+def run_cells(
+    study: Study, cells: Sequence[Cell], progress: Progress | None = None
+) -> list[Arrays]:
+    """Run cells that share k and neurons in one engine call.
+
+    A cell's numbers do not depend on which others are run with it.
+
+    Parameters
+    ----------
+    study : Study
+        What the cells belong to.
+    cells : sequence of Cell
+        At least one.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    list of dict
+        In the order of ``cells``; see `Study.layout`.
+    """
+    started = time.perf_counter()
+    first = cells[0]
+    trials = sorted({cell.trial: cell for cell in cells}.items())
+    place = {trial: i for i, (trial, _) in enumerate(trials)}
+    w_init = np.stack([study.initial_weights(cell) for cell in cells])
+    inputs = StackedInputs(
+        [study.inputs(cell) for _, cell in trials], [place[cell.trial] for cell in cells]
+    )
+    run = simulate(
+        w_init,
+        inputs,
+        study.circuit(first.neurons, np.array([cell.alpha for cell in cells])),
+        study.plasticity(np.array([cell.gamma for cell in cells])),
+        presentation=study.presentation * ms,
+        dt=study.dt * ms,
+        engine=study.engine,
+        codegen=study.codegen,
+        progress=progress,
+    )
+    seconds = (time.perf_counter() - started) / len(cells)
+    return [
+        {name: run[name].to_numpy()[i] for name in (*CURVES, "weights")}
+        | {"limits": _limits(study, cell, w_init[i]), "seconds": np.array([seconds])}
+        for i, cell in enumerate(cells)
+    ]
+
+
+def _limits(study: Study, cell: Cell, w_init: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`LIMITS`, at the fixed point of Eq. 5 (theory) and of the rule itself (fixed point).
+
+    Those of a rule without a closed form are NaN.
+    """
+    limits = dict.fromkeys(LIMITS, float("nan"))
+    for prefix, rule in (("theory", "mean_subtracted"), ("fixed_point", study.rule)):
+        if rules.get(rule).averaged is None:
+            continue
+        covariance = study.covariance(cell.k)
+        weights = theory.fixed_point(w_init, cell.gamma, rule, cell.alpha, covariance, limit=True)
+        limits[f"{prefix}_inverse_snr_w"] = float(measures.inverse_snr_w(weights))
+        limits[f"{prefix}_snr_w"] = float(measures.snr_w(weights))
+    return np.array(list(limits.values()))
+
+
+def load(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Read the result of a sweep.
+
+    Parameters
+    ----------
+    path : path
+        File that ``python -m circuitsim.sweep`` wrote.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``snr_w``, ``inverse_snr_w`` and ``mean_weight_cosine`` (k, gamma, alpha, neurons, trial,
+        presentation), and over all but ``presentation`` their values at the end points:
+        ``theory_inverse_snr_w`` and ``theory_snr_w`` (Eq. 5), ``fixed_point_inverse_snr_w`` and
+        ``fixed_point_snr_w`` (the simulated rule's own). In memory; the file is closed.
+
+    Raises
+    ------
+    ParameterError
+        If it is no such file.
+    FileNotFoundError
+        If there is no file.
+    """
+    path = Path(path)
+    return results.group(path, study_in(path), "")
+
+
+def load_weights(
+    path: str | os.PathLike[str], k: int | None = None, neurons: int | None = None
+) -> xr.DataArray:
+    """Read the final weights of one kernel size from the result of a sweep.
+
+    Parameters
+    ----------
+    path : path
+        File that ``python -m circuitsim.sweep`` wrote.
+    k, neurons : int, optional
+        Kernel size and neurons in a pool; needed if the sweep has several.
+
+    Returns
+    -------
+    xarray.DataArray
+        (gamma, alpha, neurons, trial, neuron, input)
+
+    Raises
+    ------
+    ParameterError
+        If the file is not the result of a sweep, or has no such weights.
+    FileNotFoundError
+        If there is no file.
+    """
+    path = Path(path)
+    study = study_in(path)
+    k, neurons = only("k", study.k, k), only("neurons", study.neurons, neurons)
+    return results.group(path, study, study.weights_group(k, neurons))["weights"]
+
+
+def load_seconds(path: str | os.PathLike[str]) -> xr.DataArray:
+    """Read the time spent on each circuit of a sweep, its share of an engine call.
+
+    Parameters
+    ----------
+    path : path
+        File that ``python -m circuitsim.sweep`` wrote.
+
+    Returns
+    -------
+    xarray.DataArray
+        (k, gamma, alpha, neurons, trial), in s.
+
+    Raises
+    ------
+    ParameterError
+        If the file is not the result of a sweep.
+    FileNotFoundError
+        If there is no file.
+    """
+    path = Path(path)
+    return results.group(path, study_in(path), "provenance")["seconds"]
+
+
+def study_in(path: Path) -> Study:
+    """Return the study whose result a file holds; raises as `load`."""
+    found = results.identify(path, [Study])
+    assert isinstance(found, Study)
+    return found
+
+
+def only(name: str, available: Sequence[int], wanted: int | None) -> int:
+    """Return the value wanted if it is available, or the only one there is.
+
+    Raises
+    ------
+    ParameterError
+        If it is not, or there are several.
+    """
+    if wanted is None and len(available) == 1:
+        return available[0]
+    if wanted is None or wanted not in available:
+        raise ParameterError(name, f"must be one of {listed(available)}", wanted)
+    return wanted
+
+
+def listed(values: Sequence[float]) -> str:
+    """Return values for a message, the first of them if they are many."""
+    return ", ".join(map(shown, values[:20])) + (", ..." if len(values) > 20 else "")

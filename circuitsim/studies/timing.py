@@ -1,0 +1,84 @@
+"""How long circuits would take, from timing a little of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from circuitsim.engines import registry
+from circuitsim.running.campaign import spoken
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """Seconds of one job: to get ready for the first time, and to run."""
+
+    synapses: int
+    once: float
+    run: float
+
+
+def faster_way(study: Any, cells: Sequence[Any], jobs: int, took: float) -> list[str]:
+    """Say how long the propagator would take for cells that keep Brian2 busy for over a minute.
+
+    Parameters
+    ----------
+    study : Study
+        What the cells belong to.
+    cells : sequence of Cell
+        What is run.
+    jobs : int
+        Processes used.
+    took : float
+        What it takes in seconds with the study's own engine.
+
+    Returns
+    -------
+    list of str
+        One line, or none.
+    """
+    exact = registry.find(study.engine).exact
+    if exact or took <= 60 or study.definition.linear is None or not cells:
+        return []
+    once, run = seconds(replace(study, engine="propagator", codegen="auto"), cells, jobs)
+    return [
+        f"--engine propagator gives the same numbers, to rounding, in about {spoken(once + run)}"
+    ]
+
+
+def seconds(study: Any, cells: Sequence[Any], jobs: int) -> tuple[float, float]:
+    """Seconds to compile and to run, on so many processes."""
+    work = sorted(study.jobs(cells), key=lambda job: (_synapses(job[0]), len(job)))
+    timings = [_time(study, work[0])]
+    if _synapses(work[-1][0]) > timings[0].synapses:
+        timings.append(_time(study, work[-1]))
+    low, high = timings[0], timings[-1]
+    per_synapse = (high.run - low.run) / max(high.synapses - low.synapses, 1)
+    run = sum(low.run + per_synapse * (_synapses(job[0]) - low.synapses) for job in work)
+    shapes = {(job[0].k, job[0].neurons, len(job)) for job in work}
+    # The pilot has compiled for its own shapes.
+    once = (len(shapes) - len(timings)) * max(t.once for t in timings)
+    busy = min(jobs, len(work))
+    return once / min(busy, len(shapes)), run / busy
+
+
+def _time(study: Any, job: tuple[Any, ...]) -> _Timing:
+    short, long = registry.get(study.engine, study.codegen).pilot(study.presentations)
+
+    def measured(presentations: int) -> float:
+        started = time.perf_counter()
+        replace(study, presentations=presentations).run(job)
+        return time.perf_counter() - started
+
+    first, second = measured(short), measured(long)
+    if short == long:
+        run = second * study.presentations / long
+    else:
+        run = second + max(second - first, 0.0) / (long - short) * (study.presentations - long)
+    return _Timing(_synapses(job[0]), max(first - second, 0.0), run)
+
+
+def _synapses(cell: Any) -> int:
+    return cell.neurons * cell.k**2  # times the channels, which are the same for all
