@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, integer
+from circuitsim.validation import array as checked_array
 
 __dir__ = own(__name__)
 
@@ -42,19 +43,13 @@ class ArrayInputs(InputSource):
     """
 
     def __init__(self, array: ArrayLike) -> None:
-        try:
-            values = np.asarray(array, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ParameterError("inputs", "must be an array of numbers", array) from None
-        if values.ndim not in (2, 3) or 0 in values.shape[1:]:
-            raise ParameterError(
-                "inputs",
-                "must have the shape (presentation, input) or (presentation, circuit, input)",
-                values.shape,
-            )
-        if not np.all(np.isfinite(values)):
-            raise ParameterError("inputs", "must be finite", values)
-        self._values = values
+        self._values = checked_array(
+            "inputs",
+            array,
+            ("presentation", "input"),
+            ("presentation", "circuit", "input"),
+            empty=True,
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,8 +92,8 @@ class GaussianInputs:
         seed: int | np.random.SeedSequence,
         covariance: ArrayLike | None = None,
     ) -> None:
-        integer("GaussianInputs.n_presentations", n_presentations, minimum=0)
-        integer("GaussianInputs.n_inputs", n_inputs, minimum=1)
+        n_presentations = integer("GaussianInputs.n_presentations", n_presentations, minimum=0)
+        n_inputs = integer("GaussianInputs.n_inputs", n_inputs, minimum=1)
         if not isinstance(seed, np.random.SeedSequence):
             seed = np.random.SeedSequence(integer("GaussianInputs.seed", seed, minimum=0))
         self._seed = seed
@@ -202,7 +197,7 @@ def check_covariance(covariance: ArrayLike, n_inputs: int) -> NDArray[np.float64
     ParameterError
         If it has another shape, or is not finite, symmetric and positive semidefinite.
     """
-    matrix = np.asarray(covariance, dtype=float)
+    matrix = checked_array("covariance", covariance, ("...",), finite=False)
     if matrix.shape != (n_inputs, n_inputs):
         raise ParameterError(
             "covariance", f"must have the shape ({n_inputs}, {n_inputs})", matrix.shape

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
+from circuitsim.validation import array
 
 __dir__ = own(__name__, "SAME_SNR_W")
 
@@ -122,7 +122,5 @@ def cosine(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 
 
 def _moments(weights: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    weights = np.asarray(weights, dtype=float)
-    if weights.ndim < 2 or 0 in weights.shape[-2:]:
-        raise ParameterError("weights", "must have the shape (..., neuron, input)", weights.shape)
+    weights = array("weights", weights, ("...", "neuron", "input"), finite=False)
     return weights.mean(axis=-2), weights.var(axis=-2)

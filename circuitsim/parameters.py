@@ -43,8 +43,8 @@ class Circuit(Values):
 
     Parameters
     ----------
-    n_neurons : int
-        Number of excitatory neurons in the pool, N; >= 2.
+    n_neurons : int, optional
+        Number of excitatory neurons in the pool, N; >= 2. As many as the weights have by default.
     tau : Quantity, time
         Time constant of all rates; > 0. One, or one for each circuit.
     alpha : float or array, shape (circuit,)
@@ -66,14 +66,15 @@ class Circuit(Values):
     3.0
     """
 
-    n_neurons: int = 100
+    n_neurons: int | None = None
     tau: Quantity = TimeField(30 * ms)  # noqa: RUF009
     alpha: ArrayLike = 10.0
     b: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "n_neurons", integer("Circuit.n_neurons", self.n_neurons, minimum=2))
+        if self.n_neurons is not None:
+            set_(self, "n_neurons", integer("Circuit.n_neurons", self.n_neurons, minimum=2))
         given = self._given()["tau"]
         tau = milliseconds("Circuit.tau", given, array=True)
         in_range("Circuit.tau", tau, given, above=0, unit="ms")
@@ -114,11 +115,16 @@ class Circuit(Values):
     def section(self) -> Section:
         """Equations and parameters, to be shown."""
         values = {"tau": self.tau_ms, "alpha": self.alpha, "b": self.b}
+        parameters = {name: shown(name, value) for name, value in values.items()}
+        number = "N"
+        if self.n_neurons is not None:
+            number = str(self.n_neurons)
+            parameters = {"n_neurons": number} | parameters
         return Section(
-            f"Circuit (Eqs. 7-8): {self.n_neurons} excitatory neurons and one interneuron",
+            f"Circuit (Eqs. 7-8): {number} excitatory neurons and one interneuron",
             [statement(equations.EXCITATORY), statement(equations.INTERNEURON)],
             "z = w.x, and r_mean is the mean of r over the neurons",
-            {"n_neurons": str(self.n_neurons)} | {n: shown(n, v) for n, v in values.items()},
+            parameters,
         )
 
     def _repr_html_(self) -> str:

@@ -7,6 +7,7 @@ one update a presentation.
 
 from __future__ import annotations
 
+import ast
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,6 +62,38 @@ class LearningRate(Values):
     def starting_at(self, rate: float) -> LearningRate:
         """Return the same schedule with another rate at its start."""
         raise NotImplementedError
+
+
+def read(text: str) -> LearningRate:
+    """Return the learning rate whose ``repr`` a text is; nothing in it is evaluated by Python.
+
+    Raises
+    ------
+    ValueError
+        If it is none of this module's.
+
+    Examples
+    --------
+    >>> read("InverseSqrtRate(peak=0.0003, timescale=2*ms, onset=50*ms)").onset_ms
+    50.0
+    """
+    kinds = {kind.__name__: kind for kind in (InverseSqrtRate, HyperbolicRate, ConstantRate)}
+    try:
+        match ast.parse(text, mode="eval").body:
+            case ast.Call(ast.Name(name), [], keywords):
+                given = {str(keyword.arg): _written(keyword.value) for keyword in keywords}
+                return kinds[name](**given)
+    except (SyntaxError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"no learning rate: {text[:80]}") from error
+    raise ValueError(f"no learning rate: {text[:80]}")
+
+
+def _written(node: ast.expr) -> Any:
+    """Return the number, or the time, that is written."""
+    match node:
+        case ast.BinOp(number, ast.Mult(), ast.Name("ms")):
+            return ast.literal_eval(number) * ms
+    return ast.literal_eval(node)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,7 +12,7 @@ from circuitsim import rules
 from circuitsim.inputs import check_covariance, spectrum
 from circuitsim.public import own
 from circuitsim.validation import (
-    ParameterError,
+    array,
     dimensionless,
     in_range,
     milliseconds,
@@ -50,7 +50,7 @@ def fast_fixed_point(drive: ArrayLike, alpha: ArrayLike = 10.0, b: ArrayLike = 1
     Rates
         ``rate`` of shape (..., neuron) and ``rate_inh`` of shape (...).
     """
-    drive = np.asarray(drive, dtype=float)
+    drive = array("drive", drive, ("...", "neuron"))
     alpha, b = np.asarray(alpha, dtype=float), np.asarray(b, dtype=float)
     mean = drive.mean(axis=-1)
     inhibition = mean / (1 + alpha)
@@ -233,9 +233,7 @@ def _at_rest(
     w_init: ArrayLike, pull: float, of_rule: Gains, covariance: ArrayLike | None
 ) -> NDArray[np.float64]:
     """Weights at which gain * C w and gamma (w - w_init) balance, for deviations and mean."""
-    weights = np.asarray(w_init, dtype=float)
-    if weights.ndim < 2 or 0 in weights.shape[-2:]:
-        raise ParameterError("w_init", "must have the shape (..., neuron, input)", weights.shape)
+    weights = array("w_init", w_init, ("...", "neuron", "input"))
     in_range("gamma", pull, pull, minimum=0)
     n_inputs = weights.shape[-1]
     if covariance is None:

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from circuitsim.processwide import load_brian2
 from circuitsim.values import Milliseconds, in_ms
@@ -116,6 +117,9 @@ def _dimensions(value: Any) -> Any:
 
 def _finite(parameter: str, bare: Any, given: Any, array: bool) -> Any:
     kind = "a finite number" + (", or a 1-d array with one for each circuit" if array else "")
+    labels = getattr(given, "dims", ())
+    if np.ma.is_masked(given) or (labels and labels != ("circuit",)):
+        raise ParameterError(parameter, f"must be {kind}", given)
     try:
         numeric = np.asarray(bare)
     except ValueError:
@@ -131,6 +135,72 @@ def _finite(parameter: str, bare: Any, given: Any, array: bool) -> Any:
         raise ParameterError(parameter, f"must be {kind}", given)
     numeric.setflags(write=False)
     return numeric
+
+
+def array(
+    parameter: str,
+    value: Any,
+    *layouts: tuple[str, ...],
+    empty: bool = False,
+    finite: bool = True,
+) -> NDArray[np.float64]:
+    """Return an array of plain real numbers as float64: the one check for all that enter.
+
+    Parameters
+    ----------
+    parameter : str
+        What a message calls it.
+    value : array_like
+        A labelled array (xarray) is taken by its labels, in whatever order they come.
+    *layouts : tuple of str
+        Names of dimensions that it may have; ``"..."`` first for any number before the others.
+    empty : bool
+        Whether the first dimension may have no length.
+    finite : bool
+        Whether NaN and infinities are refused.
+
+    Raises
+    ------
+    ParameterError
+        If it is no such array: other dimensions, masked, complex, text, dates.
+    DimensionMismatchError
+        If it has a unit.
+    """
+    wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
+    if hasattr(value, "dims") and hasattr(value, "transpose"):
+        value = _by_labels(parameter, value, layouts, wanted)
+    _refuse_unit(parameter, value, "plain numbers are required, without a unit")
+    if np.ma.is_masked(value):
+        raise ParameterError(parameter, "must have no masked values; fill them first", value)
+    try:
+        numbers = np.asarray(value)
+        if numbers.dtype.kind not in "biuf":
+            raise TypeError
+        numbers = numbers.astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        rule = "must be an array of real numbers"
+        kind = f"{value.dtype} array" if hasattr(value, "dtype") else value
+        raise ParameterError(parameter, rule, kind) from None
+    fits = any(
+        numbers.ndim >= len(layout) - 1 if layout[0] == "..." else numbers.ndim == len(layout)
+        for layout in layouts
+    )
+    if not fits or 0 in numbers.shape[1 if empty else 0 :]:
+        raise ParameterError(parameter, f"must have the shape {wanted}", numbers.shape)
+    if finite and not np.all(np.isfinite(numbers)):
+        raise ParameterError(parameter, "must be finite", numbers)
+    return numbers
+
+
+def _by_labels(
+    parameter: str, value: Any, layouts: tuple[tuple[str, ...], ...], wanted: str
+) -> Any:
+    """Bring the dimensions of a labelled array into their order."""
+    for layout in layouts:
+        named = [name for name in layout if name != "..."]
+        if set(named) == set(value.dims) or (layout[0] == "..." and set(named) <= set(value.dims)):
+            return value.transpose(*(... if name == "..." else name for name in layout)).data
+    raise ParameterError(parameter, f"must have the dimensions {wanted}", tuple(value.dims))
 
 
 def in_range(

@@ -73,6 +73,8 @@ class Batch:
         After how many presentations of this run, from 0 to P, the weights are measured; ascending.
     record_rates : bool
         Whether to return the rates after every step.
+    arrays : frozenset of str
+        Names of the parameters that were given for each circuit.
     """
 
     w_init: Array
@@ -88,6 +90,7 @@ class Batch:
     state: State
     record: NDArray[np.int64]
     record_rates: bool = False
+    arrays: frozenset[str] = frozenset()
 
     @property
     def shape(self) -> tuple[int, int, int]:

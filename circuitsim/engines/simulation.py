@@ -11,10 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.engines import registry
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
+from circuitsim.engines.resume import Before
 from circuitsim.inputs import InputSource, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, common_length
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, in_range, integer, milliseconds, whole_steps
+from circuitsim.validation import (
+    ParameterError,
+    array,
+    in_range,
+    integer,
+    milliseconds,
+    whole_steps,
+)
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
@@ -37,6 +45,10 @@ LONG_NAMES = {
     "presentations": "presentations done since the initial weights",
     "presentation": "presentations since the initial weights",
     "time": "time since the initial weights",
+    "alpha": "strength of inhibition",
+    "tau": "time constant of the rates",
+    "b": "baseline rate",
+    "gamma": "pull towards the initial weights",
 }
 
 
@@ -47,7 +59,7 @@ def simulate(
     plasticity: Plasticity | None = None,
     presentation: Quantity = PRESENTATION,
     dt: Quantity | None = DT,
-    engine: str = "brian2",
+    engine: str | None = None,
     record_rates: bool = False,
     *,
     start: xr.Dataset | None = None,
@@ -76,14 +88,15 @@ def simulate(
         Step of forward Euler. The learning rate and momentum are converted, so that learning does
         not depend on it. None for continuous time, which only the propagator offers.
     engine : str
-        ``"brian2"``: the network of neurons, its synapses updated once a presentation;
+        ``"brian2"``, the default: the network of neurons, its synapses updated once a presentation;
         ``"brian2_per_synapse"``: the same network in its plain form, every synapse updated at
         every step; ``"propagator"``: the same numbers from the exact solution.
     record_rates : bool
         Whether to return the rates after every step.
     start : xarray.Dataset, optional
-        A result of `simulate` to go on from: its state, its numbering of presentations and its
-        initial weights.
+        A result of `simulate` to go on from: its state, its numbering of presentations, its initial
+        weights and its parameters, engine included, where no others are given. Others are noted in
+        the attribute ``changed``.
     record : int or sequence of int
         Measure the weights after every ``record``-th presentation (and at both ends), or after the
         given numbers of presentations of this run.
@@ -100,7 +113,9 @@ def simulate(
         (neuron, input) and, for rules of the circuit, ``rate`` (neuron) and ``rate_inh``; the rest
         of the state (``momentum``, ``w_init``, ``presentations``, ``elapsed`` and ``steps``); with
         ``record_rates`` ``rate_trace`` (time, neuron) and ``rate_inh_trace`` (time), time in ms.
-        All with a leading ``circuit`` dimension where an argument had one.
+        All with a leading ``circuit`` dimension where an argument had one. Parameters of the
+        circuit and gamma are coordinates, over ``circuit`` where they were arrays, and else
+        attributes too; the rule with its definition and how it was run are attributes.
 
     Raises
     ------
@@ -122,7 +137,22 @@ def simulate(
     >>> run.snr_w.sizes["presentation"]
     51
     """
+    changed = ""
+    if start is not None:
+        before = Before(start)
+        changed = before.changed(
+            circuit,
+            plasticity,
+            None if presentation is PRESENTATION else presentation,
+            None if dt is DT else dt,
+        )
+        circuit = before.circuit() if circuit is None else circuit
+        plasticity = before.plasticity() if plasticity is None else plasticity
+        presentation = before.presentation() if presentation is PRESENTATION else presentation
+        dt = before.dt() if dt is DT else dt
+        engine = before.engine() if engine is None else engine
     plasticity = Plasticity() if plasticity is None else plasticity
+    engine = "brian2" if engine is None else engine
     batch, has_circuits = make_batch(
         w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record
     )
@@ -130,6 +160,8 @@ def simulate(
     _check_finite(outcome, batch)
     dataset = _label(batch, outcome)
     dataset.attrs.update({"engine": engine, **outcome.attributes})
+    if changed:
+        dataset.attrs["changed"] = changed
     return dataset if has_circuits else dataset.isel(circuit=0)
 
 
@@ -145,19 +177,36 @@ def make_batch(
     record: int | Sequence[int] | NDArray[np.integer],
 ) -> tuple[Batch, bool]:
     """Check arguments as `simulate` takes them; return a batch, and whether one had circuits."""
+    if not isinstance(circuit, Circuit | None):
+        raise ParameterError("circuit", "must be a circuitsim.Circuit", circuit)
+    if not isinstance(plasticity, Plasticity):
+        raise ParameterError(
+            "plasticity",
+            "must be a circuitsim.Plasticity, such as Plasticity('circuit')",
+            plasticity,
+        )
     weights = _initial_weights(w_init, start)
-    if circuit is None:
-        circuit = Circuit(n_neurons=weights.shape[-2])
-    if circuit.n_neurons != weights.shape[-2]:
+    n_neurons, n_inputs = weights.shape[-2:]
+    circuit = Circuit() if circuit is None else circuit
+    if circuit.n_neurons is None:
+        circuit = circuit.replace(n_neurons=n_neurons)
+    source = as_source(inputs)
+    if circuit.n_neurons != n_neurons:
+        swapped = source.shape[0] == circuit.n_neurons and source.shape[-1] == n_inputs
         raise ParameterError(
             "w_init",
-            f"must have as many neurons as the circuit, {circuit.n_neurons}",
+            f"must have as many neurons as the circuit, {circuit.n_neurons}"
+            + ("; inputs has: were the two swapped?" if swapped else ""),
             weights.shape,
         )
-    source = as_source(inputs)
-    if source.shape[-1] != weights.shape[-1]:
+    if source.shape[-1] != n_inputs:
+        turned = "inputs" if source.shape[0] == n_inputs else "w_init"
+        hint = f"; was {turned} transposed?"
+        fits = turned == "inputs" or n_neurons == source.shape[-1]
         raise ParameterError(
-            "inputs", f"must have as many inputs as w_init, {weights.shape[-1]}", source.shape
+            "inputs",
+            f"must have as many inputs as w_init, {n_inputs}" + (hint if fits else ""),
+            source.shape,
         )
 
     # Which arguments have a dimension for circuits, and how many circuits they agree on.
@@ -211,62 +260,34 @@ def make_batch(
         state=_initial_state(weights, start, n_circuits),
         record=_recorded(record, source.shape[0]),
         record_rates=record_rates,
+        arrays=frozenset(name for name, value in arrays.items() if np.ndim(value)),
     )
     return batch, common is not None
 
 
 def _initial_weights(w_init: ArrayLike | None, start: xr.Dataset | None) -> Array:
+    before = None if start is None else Before(start).array("w_init", "neuron", "input")
     if w_init is None:
-        if start is None:
+        if before is None:
             raise ParameterError("w_init", "must be given where start is not", None)
-        return _state_array(start, "w_init")
-    try:
-        weights = np.asarray(w_init, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ParameterError("w_init", "must be an array of numbers", w_init) from None
-    if weights.ndim not in (2, 3) or 0 in weights.shape:
-        raise ParameterError(
-            "w_init",
-            "must have the shape (neuron, input) or (circuit, neuron, input)",
-            weights.shape,
-        )
-    if not np.all(np.isfinite(weights)):
-        raise ParameterError("w_init", "must be finite", weights)
-    if start is not None and not np.array_equal(weights, _state_array(start, "w_init")):
+        return before
+    weights = array("w_init", w_init, ("neuron", "input"), ("circuit", "neuron", "input"))
+    if before is not None and not np.array_equal(weights, before):
         raise ParameterError(
             "w_init", "must be that of the run to go on from, or None", weights.shape
         )
     return weights
 
 
-def _state_array(start: xr.Dataset, name: str) -> Array:
-    if not isinstance(start, xr.Dataset) or name not in start:
-        raise ParameterError(
-            "start", f"must be a Dataset returned by simulate, with its {name}", type(start)
-        )
-    return start[name].to_numpy()
-
-
 def _initial_state(weights: Array, start: xr.Dataset | None, n_circuits: int) -> State:
     n_neurons = weights.shape[-2]
-    if start is None:
-        return State(
-            weights=np.array(weights),
-            velocity=np.zeros(weights.shape),
-            rate=np.zeros((n_circuits, n_neurons)),
-            rate_inh=np.zeros(n_circuits),
-        )
-
-    def batched(name: str, *shape: int) -> Array:
-        return np.broadcast_to(_state_array(start, name), (n_circuits, *shape)).astype(float)
-
+    if start is not None:
+        return Before(start).state(n_circuits, n_neurons)
     return State(
-        weights=batched("weights", *weights.shape[-2:]),
-        velocity=batched("momentum", *weights.shape[-2:]),
-        rate=batched("rate", n_neurons) if "rate" in start else np.zeros((n_circuits, n_neurons)),
-        rate_inh=batched("rate_inh") if "rate_inh" in start else np.zeros(n_circuits),
-        presentations=int(_state_array(start, "presentations")),
-        elapsed=float(_state_array(start, "elapsed")),
+        weights=np.array(weights),
+        velocity=np.zeros(weights.shape),
+        rate=np.zeros((n_circuits, n_neurons)),
+        rate_inh=np.zeros(n_circuits),
     )
 
 
@@ -354,12 +375,21 @@ def _label(batch: Batch, outcome: Outcome) -> xr.Dataset:
         variables["rate_inh_trace"] = (("circuit", "time"), outcome.rate_inh_trace)
         n_steps = outcome.rate_trace.shape[1]
         coordinates["time"] = before.elapsed + batch.dt * np.arange(1, n_steps + 1)
+    parameters = {"alpha": batch.alpha, "tau": batch.tau, "b": batch.b, "gamma": batch.gamma}
+    for name, values in parameters.items():
+        coordinates[name] = ("circuit", values) if name in batch.arrays else ((), values.flat[0])
     dataset = xr.Dataset(variables, coordinates)
-    for name in dataset.variables:
-        unit = "ms" if name in ("time", "elapsed") else "1"
-        dataset[name].attrs = {"long_name": LONG_NAMES[str(name)], "units": unit}
+    for name in map(str, dataset.variables):
+        unit = "ms" if name in ("time", "elapsed", "tau") else "1"
+        dataset[name].attrs = {"long_name": LONG_NAMES[name], "units": unit}
     dataset.attrs = {
+        f"{name}_ms" if name == "tau" else name: float(dataset[name])
+        for name in parameters
+        if not dataset[name].ndim
+    }
+    dataset.attrs |= {
         "rule": batch.plasticity.rule,
+        "signal": batch.plasticity.definition.signal,
         "learning_rate": repr(batch.plasticity.learning_rate),
         "heavy_ball_momentum": batch.plasticity.momentum,
         "presentation_ms": batch.presentation,
