@@ -17,4 +17,5 @@ from .studies.export import export_weights as export_weights
 from .studies.sweep import load as load
 from .studies.sweep import load_weights as load_weights
 from .validation import ParameterError as ParameterError
+from .values import per_neuron as per_neuron
 from .version import __version__ as __version__

@@ -1,12 +1,8 @@
-"""The model's equations as Brian2 strings: what networks are built from and users are shown.
+"""What Brian2 networks are built from besides the circuit's equations (`circuitsim.dynamics`).
 
 Symbols as in the paper, with ``r_inh`` for the interneuron's rate, ``z`` for the drive w.x, ``m``
 for heavy-ball momentum and ``x`` for an input. ``_pre`` and ``_post`` are Brian2's suffixes.
 """
-
-# Eq. 7, one excitatory neuron, and Eq. 8, the interneuron of its pool.
-EXCITATORY = "dr/dt = (-r + z - alpha*r_inh + b)/tau : 1"
-INTERNEURON = "dr_inh/dt = (-r_inh + r_mean - b)/tau : 1"
 
 DRIVE = "z_post = w*x_pre : 1 (summed)"
 MEAN_RATE = "r_mean_post = r_pre/pool_size : 1 (summed)"

@@ -86,6 +86,54 @@ def read(text: str, variables: Sequence[str]) -> Expression:
     return Expression(written, frozenset(names.intersection(variables)), coefficients)
 
 
+def portable(text: str) -> str:
+    """Return an expression that means the same in every language that code is made in.
+
+    In some of them ``2**-1`` is 0, and ``1/3`` a number of single precision: whole numbers divide,
+    and are raised to powers, in their own way. So constants are computed here, and whole numbers
+    are written as others are, except for exponents that are not negative.
+
+    Parameters
+    ----------
+    text : str
+        An expression that `read` has checked.
+
+    Examples
+    --------
+    >>> portable("2**-1*r**3 - b/3")
+    '0.5 * r ** 3 - b / 3.0'
+    """
+    return ast.unparse(_Portable().visit(ast.parse(text, mode="eval")))
+
+
+class _Portable(ast.NodeTransformer):
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.expr) and not isinstance(node, ast.Name):
+            value = _constant(_Reader(_names(node)).linear(node))
+            if value is not None:
+                return ast.copy_location(_number(value), node)
+        return super().visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        if isinstance(node.op, ast.Pow):
+            exponent = node.right
+            node.left = self.visit(node.left)
+            if not (isinstance(exponent, ast.Constant) and isinstance(exponent.value, int)):
+                node.right = self.visit(exponent)
+            return node
+        self.generic_visit(node)
+        return node
+
+
+def _names(node: ast.AST) -> tuple[str, ...]:
+    return tuple(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id not in FUNCTIONS)
+
+
+def _number(value: float) -> ast.expr:
+    number = ast.Constant(abs(value))
+    return ast.UnaryOp(ast.USub(), number) if math.copysign(1, value) < 0 else number
+
+
 _Form = dict[str, float] | None
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import equations, rules
+from circuitsim.dynamics import Dynamics, dynamics, noisy
 from circuitsim.public import own
 from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
 from circuitsim.theory import stability_bound
-from circuitsim.typesetting import Section, shown, statement
+from circuitsim.typesetting import Section, shown
 from circuitsim.validation import (
     ParameterError,
     dimensionless,
@@ -21,7 +22,7 @@ from circuitsim.validation import (
     integer,
     milliseconds,
 )
-from circuitsim.values import TimeField, Values, frozen_time, in_ms, is_time, ms
+from circuitsim.values import PerNeuron, TimeField, Values, frozen_time, in_ms, is_time, ms
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
@@ -51,6 +52,19 @@ class Circuit(Values):
         Strength of inhibition; >= 0.
     b : float or array, shape (circuit,)
         Baseline rate of the excitatory neurons.
+    tau_inh : Quantity, time, optional
+        Time constant of the interneuron; > 0. `tau` by default.
+    sigma : float or array, shape (circuit,)
+        Standard deviation of the noise that the rates of the excitatory neurons have by themselves,
+        sigma sqrt(2/tau) xi; >= 0.
+    transfer : str
+        What the excitatory neurons make of u = z - alpha r_inh + b: ``"linear"``, ``"relu"``,
+        ``"softplus"``, ``"tanh"`` or an expression of ``u``.
+    excitatory, interneuron : str, optional
+        Whole equations, ``"dr/dt = ..."`` of r, r_inh, z, b, alpha, tau and ``"dr_inh/dt = ..."``
+        of r_inh, r_mean, b, tau, tau_inh.
+
+    `alpha` and `tau` may differ between neurons too: see `circuitsim.per_neuron`.
 
     Raises
     ------
@@ -70,6 +84,11 @@ class Circuit(Values):
     tau: Quantity = TimeField(30 * ms)  # noqa: RUF009
     alpha: ArrayLike = 10.0
     b: ArrayLike = 1.0
+    tau_inh: Quantity | None = TimeField(None, optional=True)  # noqa: RUF009
+    sigma: ArrayLike = 0.0
+    transfer: str = "linear"
+    excitatory: str | None = None
+    interneuron: str | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -85,19 +104,62 @@ class Circuit(Values):
         in_range("Circuit.alpha", alpha, self.alpha, minimum=0)
         set_(self, "alpha", alpha)
         set_(self, "b", dimensionless("Circuit.b", self.b, array=True))
-        common_length("Circuit", tau=tau, alpha=alpha, b=self.b)
+        sigma = dimensionless("Circuit.sigma", self.sigma, array=True)
+        in_range("Circuit.sigma", sigma, self.sigma, minimum=0)
+        set_(self, "sigma", sigma)
+        slower = self._given()["tau_inh"]
+        tau_inh = tau
+        if slower is not None:
+            tau_inh = milliseconds("Circuit.tau_inh", slower, array=True)
+            in_range("Circuit.tau_inh", tau_inh, slower, above=0, unit="ms")
+        set_(self, "_tau_inh_ms", tau_inh)
+        common_length("Circuit", tau=tau, alpha=alpha, b=self.b, tau_inh=tau_inh, sigma=sigma)
+        equations_ = dynamics(self.transfer, self.excitatory, self.interneuron, slower is not None)
+        set_(self, "_dynamics", equations_)
+        if slower is None and isinstance(tau, PerNeuron) and "tau)" in f"{equations_.interneuron})":
+            raise ParameterError(
+                "Circuit.tau_inh", "must be given where tau differs between neurons", None
+            )
+        if self.excitatory is not None and noisy(self.excitatory) and not np.any(sigma):
+            raise ParameterError(
+                "Circuit.sigma", "must be > 0 for the noise of the equation", sigma
+            )
 
     @property
     def tau_ms(self) -> float | NDArray[np.float64]:
         """`tau` in milliseconds, without its unit."""
         return self._tau_ms  # type: ignore[attr-defined]
 
+    @property
+    def tau_inh_ms(self) -> float | NDArray[np.float64]:
+        """`tau_inh` in milliseconds, without its unit."""
+        return self._tau_inh_ms  # type: ignore[attr-defined]
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The right-hand sides of the equations."""
+        return self._dynamics  # type: ignore[attr-defined]
+
+    @property
+    def published(self) -> bool:
+        """Whether Eqs. 7 and 8 hold as they are, for all neurons alike and without noise."""
+        alike = not any(isinstance(v, PerNeuron) for v in (self.alpha, self.tau_ms))
+        return self.dynamics.published and alike and not np.any(self.sigma)
+
     def check_step(self, dt: float) -> None:
         """Raise a `ParameterError` if forward Euler with steps of ``dt`` ms is unstable.
 
         The mean mode has the eigenvalues (-1 +- i sqrt(alpha))/tau, so Euler is stable only for
-        dt < 2 tau/(1 + alpha).
+        dt < 2 tau/(1 + alpha). With an interneuron of another time constant the mode has the trace
+        S = -(1/tau + 1/tau_inh) and the determinant P = (1 + alpha)/(tau tau_inh), and Euler is
+        stable for dt P < -S and 4 + 2 dt S + dt^2 P > 0. Transfer functions are taken with a slope
+        of 1, the steepest of those that have names; equations given as text are not checked.
         """
+        if self.excitatory is not None or self.interneuron is not None:
+            return
+        if self._given()["tau_inh"] is not None or not self.published:
+            self._check_mean_mode(dt)
+            return
         tau, alpha = np.broadcast_arrays(self.tau_ms, self.alpha)
         unstable = dt >= stability_bound(tau, alpha)
         if np.any(unstable):
@@ -112,9 +174,28 @@ class Circuit(Values):
                 alpha_0,
             )
 
+    def _check_mean_mode(self, dt: float) -> None:
+        alpha, tau = (
+            np.asarray(reduce(v, axis=-1) if isinstance(v, PerNeuron) else v)
+            for v, reduce in ((self.alpha, np.mean), (self.tau_ms, np.min))
+        )
+        tau_inh = np.asarray(self.tau_inh_ms)
+        trace, determinant = -(1 / tau + 1 / tau_inh), (1 + alpha) / (tau * tau_inh)
+        stable = (dt * determinant < -trace) & (4 + 2 * dt * trace + dt**2 * determinant > 0)
+        if not np.all(stable & (dt < 2 * tau)):
+            bound = np.min(np.minimum(-trace / determinant, 2 * np.minimum(tau, tau_inh)))
+            raise ParameterError(
+                "dt", f"Euler is unstable for this circuit; use dt < {bound:.3g} ms", dt
+            )
+
     def section(self) -> Section:
         """Equations and parameters, to be shown."""
         values = {"tau": self.tau_ms, "alpha": self.alpha, "b": self.b}
+        if self._given()["tau_inh"] is not None:
+            values["tau_inh"] = self.tau_inh_ms
+        noise = ""
+        if np.any(self.sigma):
+            values["sigma"], noise = self.sigma, " + sigma*sqrt(2/tau)*xi"
         parameters = {name: shown(name, value) for name, value in values.items()}
         number = "N"
         if self.n_neurons is not None:
@@ -122,7 +203,10 @@ class Circuit(Values):
             parameters = {"n_neurons": number} | parameters
         return Section(
             f"Circuit (Eqs. 7-8): {number} excitatory neurons and one interneuron",
-            [statement(equations.EXCITATORY), statement(equations.INTERNEURON)],
+            [
+                f"dr/dt = {self.dynamics.excitatory}{noise}",
+                f"dr_inh/dt = {self.dynamics.interneuron}",
+            ],
             "z = w.x, and r_mean is the mean of r over the neurons",
             parameters,
         )
@@ -292,7 +376,11 @@ def common_length(owner: str, **values: Any) -> int | None:
     ParameterError
         If they differ.
     """
-    lengths = {name: len(value) for name, value in values.items() if np.ndim(value)}
+    lengths = {
+        name: len(value)
+        for name, value in values.items()
+        if np.ndim(value) > isinstance(value, PerNeuron)
+    }
     if len(set(lengths.values())) > 1:
         raise ParameterError(owner, "arrays over circuits must have one length", lengths)
     return next(iter(lengths.values()), None)

@@ -24,6 +24,9 @@ _SYMBOLS = {
     "m": "m_{ij}",
     "b": "b",
     "tau": r"\tau",
+    "tau_inh": r"\tau_{\mathrm{inh}}",
+    "sigma": r"\sigma",
+    "xi": r"\xi_i",
     "alpha": r"\alpha",
     "gamma": r"\gamma",
     "momentum": r"\mu",
@@ -37,10 +40,12 @@ _SYMBOLS = {
     "offset": "p_0",
     "constant_rate": r"\eta_0",
 }
-_UNITS = {"tau": "ms", "timescale": "ms", "onset": "ms", "offset": "presentations"}
+_UNITS = {"tau": "ms", "tau_inh": "ms", "timescale": "ms", "onset": "ms", "offset": "presentations"}
 _MEANINGS = {
     "n_neurons": "excitatory neurons in the pool",
     "tau": "time constant of the rates",
+    "tau_inh": "time constant of the interneuron",
+    "sigma": "standard deviation of the rates' noise",
     "alpha": "strength of inhibition",
     "b": "baseline rate",
     "gamma": "pull towards the initial weights",
@@ -104,11 +109,6 @@ class Section:
     @staticmethod
     def _symbol(name: str) -> str:
         return f"${_SYMBOLS.get(name, 'N')}$"
-
-
-def statement(equation: str) -> str:
-    """Leave out an equation's unit."""
-    return equation.rsplit(":", 1)[0].strip()
 
 
 def shown(name: str, value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.processwide import load_brian2
-from circuitsim.values import Milliseconds, in_ms
+from circuitsim.values import Milliseconds, PerNeuron, in_ms
 
 MAX_STEPS = 10_000_000  # in a presentation: more would never end
 
@@ -131,8 +131,11 @@ def _finite(parameter: str, bare: Any, given: Any, array: bool) -> Any:
         raise ParameterError(parameter, f"must be {kind}", given)
     if numeric.ndim == 0:
         return float(numeric)
-    if not array or numeric.ndim > 1 or numeric.size == 0:
+    neurons = isinstance(bare, PerNeuron) and numeric.ndim == 2
+    if not array or (numeric.ndim > 1 and not neurons) or numeric.size == 0:
         raise ParameterError(parameter, f"must be {kind}", given)
+    if isinstance(bare, PerNeuron):
+        numeric = numeric.view(PerNeuron)
     numeric.setflags(write=False)
     return numeric
 

@@ -59,7 +59,7 @@ ms = Milliseconds()
 def seconds(time: Quantity | Milliseconds) -> Any:
     """Return the number that Brian2 keeps for a time."""
     if isinstance(time, Milliseconds):
-        return np.multiply(time.number, _SECONDS)
+        return np.multiply(time.number, _SECONDS)  # still one for each neuron, if it was
     return np.asarray(time)
 
 
@@ -79,7 +79,7 @@ def time_text(time: Quantity | Milliseconds) -> str:
 def frozen_time(times: Any) -> Quantity | Milliseconds:
     """Return a copy of an array of times that nobody can write to."""
     if isinstance(times, Milliseconds):
-        numbers = np.array(times.number, dtype=float)
+        numbers = np.array(times.number, dtype=float, subok=True)
         numbers.setflags(write=False)
         return Milliseconds(numbers)
     from brian2.units import Quantity, second
@@ -89,6 +89,34 @@ def frozen_time(times: Any) -> Quantity | Milliseconds:
     return kept
 
 
+class PerNeuron(np.ndarray[Any, Any]):
+    """An array whose last dimension runs over the neurons of a pool."""
+
+
+def per_neuron(values: Any) -> Any:
+    """Say that a parameter has one value for each neuron: a bare array has one for each circuit.
+
+    Parameters
+    ----------
+    values : array_like, shape (neuron,) or (circuit, neuron)
+        Numbers, or times.
+
+    Returns
+    -------
+    PerNeuron or Milliseconds
+        For `circuitsim.Circuit`.
+
+    Examples
+    --------
+    >>> import circuitsim as cs
+    >>> cs.Circuit(alpha=cs.per_neuron([9.0, 10.0, 11.0])).alpha.tolist()
+    [9.0, 10.0, 11.0]
+    """
+    if is_time(values):
+        return Milliseconds(np.array(in_ms(values), dtype=float).view(PerNeuron))
+    return np.array(values, dtype=float).view(PerNeuron)
+
+
 class TimeField:
     """A field of a dataclass that is a time: kept as it was given, a quantity when asked for.
 
@@ -96,21 +124,24 @@ class TimeField:
     ----------
     default : Milliseconds, optional
         None for a field that must be given.
+    optional : bool
+        Whether the default is None, which is no time.
     """
 
-    def __init__(self, default: Milliseconds | None = None) -> None:
+    def __init__(self, default: Milliseconds | None = None, optional: bool = False) -> None:
         self.default = default
+        self.optional = optional
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     @overload
-    def __get__(self, instance: None, owner: type) -> Milliseconds: ...
+    def __get__(self, instance: None, owner: type) -> Milliseconds | None: ...
     @overload
     def __get__(self, instance: object, owner: type) -> Quantity: ...
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is None:  # the dataclass asks for the default
-            if self.default is None:
+            if self.default is None and not self.optional:
                 raise AttributeError(self.name)
             return self.default
         value = vars(instance)[self.name]
@@ -145,6 +176,7 @@ class Values:
         shown = ", ".join(
             f"{name}={time_text(value) if is_time(value) else repr(value)}"
             for name, value in self._given().items()
+            if value is not None
         )
         return f"{type(self).__name__}({shown})"
 

@@ -33,6 +33,7 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
     rule = batch.plasticity.definition
     schedule = batch.plasticity.learning_rate
     alpha, tau, b = batch.alpha[circuit], batch.tau[circuit], batch.b[circuit]
+    tau_inh, dynamics = batch.tau_inh[circuit], batch.dynamics
     gamma, w_init = batch.gamma[circuit], batch.w_init[circuit]
     inputs = batch.input_block(0, batch.n_presentations)[:, circuit]
     dt = batch.dt
@@ -61,9 +62,11 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
         else:
             for _ in range(batch.steps):
                 z = w @ x
+                here = {"r": r, "r_inh": r_inh, "r_mean": r.mean(), "z": z, "b": b} | NAMES
+                here |= {"alpha": alpha, "tau": tau, "tau_inh": tau_inh}
                 r, r_inh = (
-                    r + dt / tau * (-r + z - alpha * r_inh + b),
-                    r_inh + dt / tau * (-r_inh + r.mean() - b),
+                    r + dt * eval(dynamics.excitatory, here),
+                    r_inh + dt * eval(dynamics.interneuron, here),
                 )
                 signal = eval(rule.signal, {"r": r, "r_inh": r_inh, "b": b} | NAMES)
                 learning_rate = 0.0

@@ -33,6 +33,8 @@ def ways(slow):
         engine = registry.find(name)
         for codegen in engine.codegens[1:] or engine.codegens:
             marks = [pytest.mark.slow] if name == "brian2_per_synapse" else []
+            if (name, codegen) == ("stepper", "numba"):  # compiled anew for each rule and equation
+                marks = [pytest.mark.slow]
             if codegen in SLOW_CODE:
                 marks = [needs_compiler, pytest.mark.slow]
             if slow or codegen not in SLOW_CODE:

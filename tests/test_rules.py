@@ -407,7 +407,8 @@ def test_engines_are_registered_once():
 
 def test_engines_say_what_they_are():
     assert {name for name in registry.ENGINES if registry.find(name).exact} == {"propagator"}
-    assert {name for name in registry.ENGINES if registry.find(name).threads} == {"propagator"}
+    in_threads = {name for name in registry.ENGINES if registry.find(name).threads}
+    assert in_threads == {"propagator", "stepper"}
     assert not registry.get("propagator", "numpy").threads
     registry.stop()  # nothing runs
 

@@ -6,13 +6,14 @@ already. An engine returns an `Outcome`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.dynamics import Dynamics
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import Plasticity
 from circuitsim.rules import Rule
@@ -57,8 +58,8 @@ class Batch:
         Weights towards which `gamma` pulls.
     inputs : InputSource
         Of shape (presentation, input) or (presentation, circuit, input).
-    alpha, tau, b, gamma : ndarray, shape (circuit,)
-        `tau` in ms.
+    alpha, tau, b, gamma, tau_inh, sigma : ndarray, shape (circuit,)
+        `tau` and `tau_inh` in ms. `alpha` and `tau` may have the shape (circuit, neuron).
     plasticity : Plasticity
         Rule, momentum and learning rate; its gamma is superseded by `gamma`.
     steps : int
@@ -75,6 +76,10 @@ class Batch:
         Whether to return the rates after every step.
     arrays : frozenset of str
         Names of the parameters that were given for each circuit.
+    dynamics : Dynamics
+        The equations.
+    seeds : sequence of numpy.random.SeedSequence
+        Of each circuit's noise, if there is any.
     """
 
     w_init: Array
@@ -83,6 +88,8 @@ class Batch:
     tau: Array
     b: Array
     gamma: Array
+    tau_inh: Array
+    sigma: Array
     plasticity: Plasticity
     presentation: float
     dt: float | None
@@ -91,6 +98,15 @@ class Batch:
     record: NDArray[np.int64]
     record_rates: bool = False
     arrays: frozenset[str] = frozenset()
+    dynamics: Dynamics = Dynamics()  # noqa: RUF009
+    seeds: Sequence[np.random.SeedSequence] = ()
+
+    @property
+    def published(self) -> bool:
+        """Whether Eqs. 7 and 8 hold as they are, for all neurons alike and without noise."""
+        alike = self.alpha.ndim == self.tau.ndim == 1
+        as_fast = np.array_equal(self.tau_inh, self.tau)
+        return self.dynamics.published and alike and as_fast and not self.sigma.any()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -77,6 +77,10 @@ class BrianEngine(Engine):
             raise ParameterError(
                 "dt", "Brian2 advances in steps; use a time, or engine='propagator'", None
             )
+        if batch.sigma.any():
+            raise ParameterError(
+                "engine", "noise of the rates is made by engine='stepper' alone", "brian2"
+            )
         total = batch.n_presentations
         length = block_length(total)
         state = batch.state
@@ -205,11 +209,12 @@ def _values(batch: Batch, spec: NetworkSpec, state: State, inputs: Array) -> Val
         # Nothing to consolidate yet when the first presentation starts.
         values["interneuron.dev_kept"] = values["interneuron.m_kept"] = 1.0
     if not spec.per_presentation:
-        for name, per_circuit in (("alpha", batch.alpha), ("b", batch.b), ("tau", batch.tau)):
-            scale = MILLI if name == "tau" else 1.0
-            values[f"excitatory.{name}"] = per_neuron(per_circuit * scale)
-            if name != "alpha":
-                values[f"interneuron.{name}"] = per_circuit * scale
+        for name, given in (("alpha", batch.alpha), ("b", batch.b), ("tau", batch.tau)):
+            scaled = given * (MILLI if name == "tau" else 1.0)
+            values[f"excitatory.{name}"] = scaled.ravel() if given.ndim == 2 else per_neuron(scaled)
+            if name != "alpha":  # where neurons differ in tau, the interneuron has another
+                values[f"interneuron.{name}"] = scaled[:, 0] if given.ndim == 2 else scaled
+        values["interneuron.tau_inh"] = batch.tau_inh * MILLI
         values["excitatory.r"] = state.rate.ravel()
         values["interneuron.r_inh"] = state.rate_inh
     return values

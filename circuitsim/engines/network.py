@@ -164,7 +164,7 @@ class _Builder:
         """Excitatory neurons, interneurons, and what averages the rates of each pool."""
         excitatory = self._neurons(
             f"""
-            {equations.EXCITATORY}
+            dr/dt = {self.spec.excitatory} : 1
             {drive}
             alpha : 1 (constant)
             b : 1 (constant)
@@ -179,10 +179,11 @@ class _Builder:
         interneuron = NeuronGroup(
             self.spec.n_circuits,
             f"""
-            {equations.INTERNEURON}
+            dr_inh/dt = {self.spec.interneuron} : 1
             r_mean : 1 (linked)
             b : 1 (constant)
             tau : second (constant)
+            tau_inh : second (constant)
             gamma : 1 (constant)
             momentum : 1 (linked)
             rate : 1 (linked)

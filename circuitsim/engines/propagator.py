@@ -85,6 +85,13 @@ class Propagator(Engine):
             raise ParameterError(
                 "record_rates", "records after every step, and dt=None has none; give a dt", True
             )
+        if not (batch.published or batch.plasticity.definition.per_presentation):
+            raise ParameterError(
+                "engine",
+                "the propagator runs the published linear circuit, without noise and with neurons "
+                "that are alike; use engine='stepper'",
+                "propagator",
+            )
         kernels = _kernels_numpy if batch.record_rates else self._kernels
         with processwide.one_blas_thread(), _overflowing(), interrupts.insistent():
             scheme = _scheme(batch, kernels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from circuitsim import plugins
-from circuitsim.engines.batch import Engine
+from circuitsim.engines.batch import Batch, Engine
 from circuitsim.validation import ParameterError, one_of
 
 ENTRY_POINTS = "circuitsim.engines"
@@ -15,6 +15,7 @@ ENGINES: dict[str, type[Engine] | str] = {
     "brian2": "circuitsim.engines.brian:BrianEngine",
     "brian2_per_synapse": "circuitsim.engines.brian:PerSynapseEngine",
     "propagator": "circuitsim.engines.propagator:Propagator",
+    "stepper": "circuitsim.engines.stepper:Stepper",
 }
 
 
@@ -62,6 +63,14 @@ def get(engine: str, codegen: str = "auto") -> Engine:
         If there is no such engine, or it cannot make its code in that way.
     """
     return find(engine)(codegen)
+
+
+def choose(batch: Batch) -> str:
+    """Return what ``"auto"`` stands for: the exact engine where it applies, else the stepper."""
+    linear = batch.plasticity.definition.linear is not None
+    plain = batch.published or batch.plasticity.definition.per_presentation
+    exact = linear and plain and not (batch.record_rates and batch.dt is None)
+    return "propagator" if exact else "stepper"
 
 
 def stop() -> None:

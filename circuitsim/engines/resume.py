@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from circuitsim import rules, schedules
+from circuitsim.dynamics import Dynamics
 from circuitsim.engines.batch import Array, State
 from circuitsim.parameters import Circuit, Plasticity
 from circuitsim.validation import ParameterError, milliseconds, shown
-from circuitsim.values import Milliseconds
+from circuitsim.values import Milliseconds, per_neuron
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
@@ -86,18 +87,35 @@ class Before:
         return self.start.attrs[name]
 
     def _coordinate(self, name: str, parameter: str) -> Any:
-        if name not in self.start.coords or self.start[name].dims not in ((), ("circuit",)):
+        if name not in self.start.coords:
             raise ParameterError(
                 "start", f"does not say its {name}; give {parameter} too", list(self.start.coords)
             )
-        values = self.start[name].to_numpy()
-        return values if values.ndim else float(values)
+        values = self.start[name]
+        if "neuron" in values.dims:
+            return per_neuron(values.transpose(..., "neuron").to_numpy())
+        return values.to_numpy() if values.ndim else float(values)
 
     def circuit(self) -> Circuit:
         """Return the circuit."""
-        values = {name: self._coordinate(name, "circuit") for name in ("alpha", "tau", "b")}
-        values["tau"] = Milliseconds(values["tau"])
-        return Circuit(**values)
+        names = ("alpha", "tau", "b", "tau_inh", "sigma")
+        values: dict[str, Any] = {name: self._coordinate(name, "circuit") for name in names}
+        for name in ("tau", "tau_inh"):
+            values[name] = Milliseconds(values[name])
+        equations = {
+            name: str(self._attribute(name, "circuit")) for name in ("excitatory", "interneuron")
+        }
+        if "tau_inh" not in equations["interneuron"]:
+            del values["tau_inh"]
+        published = Dynamics()
+        if equations["excitatory"] == f"dr/dt = {published.excitatory}":
+            del equations["excitatory"]
+        if equations["interneuron"].removeprefix("dr_inh/dt = ") in (
+            published.interneuron,
+            published.interneuron.replace("/tau", "/tau_inh"),
+        ):
+            del equations["interneuron"]
+        return Circuit(**(values | equations))
 
     def plasticity(self) -> Plasticity:
         """Return its plasticity."""
@@ -144,7 +162,7 @@ class Before:
         with suppress(ParameterError):  # a run that does not say them all
             if circuit is not None:
                 mine = self.circuit()
-                names = ("alpha", "tau_ms", "b")
+                names = ("alpha", "tau_ms", "b", "tau_inh_ms", "sigma", "dynamics")
                 pairs += [(name, getattr(mine, name), getattr(circuit, name)) for name in names]
             if plasticity is not None:
                 old = self.plasticity()

@@ -23,11 +23,21 @@ from circuitsim.validation import (
     milliseconds,
     whole_steps,
 )
+from circuitsim.values import PerNeuron
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
 
 __dir__ = own(__name__, "LONG_NAMES")
+
+# Parameters of a circuit, and what gives their numbers.
+_CIRCUIT = {
+    "tau": "tau_ms",
+    "alpha": "alpha",
+    "b": "b",
+    "tau_inh": "tau_inh_ms",
+    "sigma": "sigma",
+}
 
 LONG_NAMES = {
     "snr_w": "signal-to-noise ratio of the weights (Eq. 6)",
@@ -48,6 +58,8 @@ LONG_NAMES = {
     "alpha": "strength of inhibition",
     "tau": "time constant of the rates",
     "b": "baseline rate",
+    "tau_inh": "time constant of the interneuron",
+    "sigma": "standard deviation of the rates' noise",
     "gamma": "pull towards the initial weights",
 }
 
@@ -64,6 +76,7 @@ def simulate(
     *,
     start: xr.Dataset | None = None,
     record: int | Sequence[int] | NDArray[np.integer] = 1,
+    seed: int | Sequence[int] = 0,
     codegen: str = "auto",
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -90,7 +103,9 @@ def simulate(
     engine : str
         ``"brian2"``, the default: the network of neurons, its synapses updated once a presentation;
         ``"brian2_per_synapse"``: the same network in its plain form, every synapse updated at
-        every step; ``"propagator"``: the same numbers from the exact solution.
+        every step; ``"propagator"``: the same numbers from the exact solution, of linear circuits;
+        ``"stepper"``: steps in code compiled from the equations, for any circuit; ``"auto"``: the
+        propagator where it can, else the stepper, which the attribute ``engine`` then says.
     record_rates : bool
         Whether to return the rates after every step.
     start : xarray.Dataset, optional
@@ -100,6 +115,9 @@ def simulate(
     record : int or sequence of int
         Measure the weights after every ``record``-th presentation (and at both ends), or after the
         given numbers of presentations of this run.
+    seed : int or sequence of int
+        Of the rates' noise, where there is any: one for each circuit, or one for all of them, whose
+        noise then differs by their numbers. Noise depends on nothing else.
     codegen : str
         How the engine's code is made: ``"auto"``, ``"cpp_standalone"``, ``"cython"`` or ``"numpy"``
         for Brian2; ``"auto"``, ``"numba"`` or ``"numpy"`` for the propagator.
@@ -154,8 +172,9 @@ def simulate(
     plasticity = Plasticity() if plasticity is None else plasticity
     engine = "brian2" if engine is None else engine
     batch, has_circuits = make_batch(
-        w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record
+        w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record, seed
     )
+    engine = registry.choose(batch) if engine == "auto" else engine
     outcome = registry.get(engine, codegen).run(batch, progress)
     _check_finite(outcome, batch)
     dataset = _label(batch, outcome)
@@ -175,6 +194,7 @@ def make_batch(
     record_rates: bool,
     start: xr.Dataset | None,
     record: int | Sequence[int] | NDArray[np.integer],
+    seed: int | Sequence[int] = 0,
 ) -> tuple[Batch, bool]:
     """Check arguments as `simulate` takes them; return a batch, and whether one had circuits."""
     if not isinstance(circuit, Circuit | None):
@@ -210,8 +230,13 @@ def make_batch(
         )
 
     # Which arguments have a dimension for circuits, and how many circuits they agree on.
-    arrays = {"tau": circuit.tau_ms, "alpha": circuit.alpha, "b": circuit.b}
+    arrays = {name: getattr(circuit, of) for name, of in _CIRCUIT.items()}
     arrays["gamma"] = plasticity.gamma
+    for name, values in arrays.items():
+        if isinstance(values, PerNeuron) and values.shape[-1] != n_neurons:
+            raise ParameterError(
+                f"Circuit.{name}", f"must have one value for each of {n_neurons} neurons", values
+            )
     lengths = dict(arrays)
     if weights.ndim == 3:
         lengths["w_init"] = weights[:, 0, 0]
@@ -220,9 +245,13 @@ def make_batch(
     common = common_length("simulate", **lengths)
     n_circuits = common or 1
     weights = np.broadcast_to(weights, (n_circuits, *weights.shape[-2:]))
-    tau, alpha, b, gamma = (
-        np.broadcast_to(a, (n_circuits,)).astype(float) for a in arrays.values()
-    )
+    whole = {
+        name: np.broadcast_to(
+            np.asarray(values),
+            (n_circuits, n_neurons) if isinstance(values, PerNeuron) else (n_circuits,),
+        ).astype(float)
+        for name, values in arrays.items()
+    }
 
     per_presentation = plasticity.definition.per_presentation
     if per_presentation and record_rates:
@@ -249,10 +278,7 @@ def make_batch(
     batch = Batch(
         w_init=np.ascontiguousarray(weights),
         inputs=source,
-        alpha=alpha,
-        tau=tau,
-        b=b,
-        gamma=gamma,
+        **whole,
         plasticity=plasticity,
         presentation=duration,
         dt=step,
@@ -260,9 +286,23 @@ def make_batch(
         state=_initial_state(weights, start, n_circuits),
         record=_recorded(record, source.shape[0]),
         record_rates=record_rates,
-        arrays=frozenset(name for name, value in arrays.items() if np.ndim(value)),
+        arrays=frozenset(
+            name for name, value in arrays.items() if np.ndim(value) > isinstance(value, PerNeuron)
+        ),
+        dynamics=circuit.dynamics,
+        seeds=_seeds(seed, n_circuits),
     )
     return batch, common is not None
+
+
+def _seeds(seed: int | Sequence[int], n_circuits: int) -> list[np.random.SeedSequence]:
+    if np.ndim(seed) == 0:
+        root = integer("seed", seed, minimum=0)
+        return [np.random.SeedSequence(root, spawn_key=(i,)) for i in range(n_circuits)]
+    seeds = [integer("seed", each, minimum=0) for each in np.asarray(seed).ravel()]
+    if len(seeds) != n_circuits:
+        raise ParameterError("seed", f"must be one, or one for each of {n_circuits} circuits", seed)
+    return [np.random.SeedSequence(each, spawn_key=(0,)) for each in seeds]
 
 
 def _initial_weights(w_init: ArrayLike | None, start: xr.Dataset | None) -> Array:
@@ -375,21 +415,24 @@ def _label(batch: Batch, outcome: Outcome) -> xr.Dataset:
         variables["rate_inh_trace"] = (("circuit", "time"), outcome.rate_inh_trace)
         n_steps = outcome.rate_trace.shape[1]
         coordinates["time"] = before.elapsed + batch.dt * np.arange(1, n_steps + 1)
-    parameters = {"alpha": batch.alpha, "tau": batch.tau, "b": batch.b, "gamma": batch.gamma}
+    parameters = {name: getattr(batch, name) for name in (*_CIRCUIT, "gamma")}
     for name, values in parameters.items():
-        coordinates[name] = ("circuit", values) if name in batch.arrays else ((), values.flat[0])
+        over = (("circuit",) if name in batch.arrays else ()) + ("neuron",) * (values.ndim - 1)
+        coordinates[name] = (over, values if name in batch.arrays else values[0])
     dataset = xr.Dataset(variables, coordinates)
     for name in map(str, dataset.variables):
-        unit = "ms" if name in ("time", "elapsed", "tau") else "1"
+        unit = "ms" if name in ("time", "elapsed", "tau", "tau_inh") else "1"
         dataset[name].attrs = {"long_name": LONG_NAMES[name], "units": unit}
     dataset.attrs = {
-        f"{name}_ms" if name == "tau" else name: float(dataset[name])
+        f"{name}_ms" if name in ("tau", "tau_inh") else name: float(dataset[name])
         for name in parameters
         if not dataset[name].ndim
     }
     dataset.attrs |= {
         "rule": batch.plasticity.rule,
         "signal": batch.plasticity.definition.signal,
+        "excitatory": f"dr/dt = {batch.dynamics.excitatory}",
+        "interneuron": f"dr_inh/dt = {batch.dynamics.interneuron}",
         "learning_rate": repr(batch.plasticity.learning_rate),
         "heavy_ball_momentum": batch.plasticity.momentum,
         "presentation_ms": batch.presentation,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from circuitsim.engines.batch import Batch
+from circuitsim.expressions import portable
 from circuitsim.values import is_time
 
 MILLI = 1e-3
@@ -18,6 +19,8 @@ class NetworkSpec:
     that it can be written to JSON.
     """
 
+    excitatory: str
+    interneuron: str
     signal: str
     per_presentation: bool
     rate: str
@@ -40,7 +43,9 @@ class NetworkSpec:
         steps, dt = (1, 1.0) if rule.per_presentation else (batch.steps, batch.dt)
         assert dt is not None  # the engine refuses continuous time
         return cls(
-            signal=rule.signal,
+            excitatory=portable(batch.dynamics.excitatory),
+            interneuron=portable(batch.dynamics.interneuron),
+            signal=portable(rule.signal),
             per_presentation=rule.per_presentation,
             rate=learning_rate.expression,
             rate_constants=tuple(

@@ -1,0 +1,160 @@
+"""The equations of a circuit as text: read, checked, and compared with the published ones.
+
+Everything that runs a circuit works from these texts: Brian2's network holds them, the stepper
+compiles them, and what needs a linear circuit asks whether they are the published ones.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from circuitsim.expressions import FUNCTIONS, read
+from circuitsim.validation import ParameterError
+
+EXCITATORY_NAMES = ("r", "r_inh", "z", "b", "alpha", "tau")
+INTERNEURON_NAMES = ("r_inh", "r_mean", "b", "tau", "tau_inh")
+
+DRIVE = "z - alpha*r_inh + b"  # what a transfer function is applied to, as u
+TRANSFERS = {
+    "linear": "u",
+    "relu": "clip(u, 0, inf)",
+    "softplus": "clip(u, 0, inf) + log(1 + exp(-abs(u)))",
+    "tanh": "tanh(u)",
+}
+_PUBLISHED = ("(-r + z - alpha*r_inh + b)/tau", "(-r_inh + r_mean - b)/tau")
+_NOISE = "sigma * sqrt(2 / tau) * xi"
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Right-hand sides of the two equations, without noise.
+
+    Attributes
+    ----------
+    excitatory, interneuron : str
+        dr/dt and dr_inh/dt, expressions of `EXCITATORY_NAMES` and of `INTERNEURON_NAMES`.
+    """
+
+    excitatory: str = _PUBLISHED[0]
+    interneuron: str = _PUBLISHED[1]
+
+    @property
+    def published(self) -> bool:
+        """Whether they are Eqs. 7 and 8, which are linear, with an interneuron as fast as r."""
+        return self == Dynamics()
+
+
+def dynamics(
+    transfer: str = "linear",
+    excitatory: str | None = None,
+    interneuron: str | None = None,
+    slower: bool = False,
+) -> Dynamics:
+    """Return the equations that a circuit's parameters stand for.
+
+    Parameters
+    ----------
+    transfer : str
+        Name of one of `TRANSFERS`, or an expression of ``u``.
+    excitatory, interneuron : str, optional
+        Whole equations, ``"dr/dt = ..."`` and ``"dr_inh/dt = ..."``.
+    slower : bool
+        Whether the interneuron has a time constant of its own.
+
+    Raises
+    ------
+    ParameterError
+        If a text is no such equation, or uses other names.
+    """
+    published = Dynamics()
+    inhibitory = published.interneuron
+    if slower:
+        inhibitory = inhibitory.replace("/tau", "/tau_inh")
+    if interneuron is not None:
+        inhibitory = _equation("Circuit.interneuron", interneuron, "r_inh", INTERNEURON_NAMES)
+        if slower and not re.search(r"\btau_inh\b", inhibitory):
+            raise ParameterError("Circuit.tau_inh", "is not used by the interneuron's equation", "")
+    if excitatory is not None:
+        if transfer != "linear":
+            raise ParameterError(
+                "Circuit.transfer", "has no effect with an equation; write it there", transfer
+            )
+        return Dynamics(
+            _equation("Circuit.excitatory", excitatory, "r", EXCITATORY_NAMES), inhibitory
+        )
+    if transfer == "linear":
+        return Dynamics(published.excitatory, inhibitory)
+    text = TRANSFERS.get(transfer, transfer) if isinstance(transfer, str) else transfer
+    try:
+        form = read(text, ("u",))
+        if "u" not in form.names:
+            raise ValueError("must use u, what reaches the neuron")
+    except ValueError as error:
+        known = ", ".join(TRANSFERS)
+        raise ParameterError(
+            "Circuit.transfer", f"must be one of {known}, or an expression of u: {error}", transfer
+        ) from None
+    applied = re.sub(r"\bu\b", f"({DRIVE})", form.text)
+    return Dynamics(f"(-r + {applied})/tau", inhibitory)
+
+
+def noisy(excitatory: str) -> bool:
+    """Whether an equation given as text has the noise of the rates in it."""
+    return re.search(r"\bxi\b", excitatory) is not None
+
+
+def _equation(parameter: str, text: str, variable: str, names: tuple[str, ...]) -> str:
+    """Return the right-hand side of an equation, or raise a `ParameterError`."""
+    match = re.fullmatch(rf"\s*d{variable}/dt\s*=(.*)", text) if isinstance(text, str) else None
+    if match is None:
+        raise ParameterError(parameter, f"must be an equation, d{variable}/dt = ...", text)
+    try:
+        right = match[1].partition(":")[0].strip()
+        if variable == "r":
+            right = _without_noise(right)
+        form = read(right, names)
+    except (ValueError, SyntaxError) as error:
+        raise ParameterError(parameter, str(error), text) from None
+    if not _is_rate(form.text, names):
+        raise ParameterError(
+            parameter, "must be a change per time: divide by a time constant, once", text
+        )
+    for value, known in ((form.text, of) for of in _PUBLISHED):
+        if _normal(value) == _normal(known):
+            return known
+    return form.text
+
+
+def _without_noise(text: str) -> str:
+    tree = ast.parse(text, mode="eval").body
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
+        noise = ast.unparse(tree.right)
+        if noise == _NOISE:
+            return ast.unparse(tree.left)
+    if "xi" in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}:
+        raise ValueError(f"must have its noise as a last term, + {_NOISE}")
+    return text
+
+
+def _normal(text: str) -> str:
+    return ast.unparse(ast.parse(text, mode="eval"))
+
+
+def evaluate(text: str, values: dict[str, object]) -> Any:
+    """Return the value of an expression that `circuitsim.expressions.read` has checked."""
+    return eval(text, {"__builtins__": {}, "inf": np.inf} | FUNCTIONS, values)
+
+
+def _is_rate(text: str, names: tuple[str, ...]) -> bool:
+    """Whether an expression halves when all times double: then its unit is one per time."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.uniform(0.5, 2, 5) for name in names}
+    doubled = {name: v * (2 if name.startswith("tau") else 1) for name, v in values.items()}
+    with np.errstate(all="ignore"):
+        once, twice = evaluate(text, dict(values)), evaluate(text, dict(doubled))
+    return bool(np.allclose(once, 2 * np.asarray(twice), rtol=1e-9, atol=0))

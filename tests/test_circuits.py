@@ -1,0 +1,239 @@
+"""Circuits of other equations: engines against a plain loop, and against what is known of them."""
+
+from __future__ import annotations
+
+import ast
+
+import numpy as np
+import pytest
+import reference
+from brian2 import ms
+from conftest import relative
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import circuitsim as cs
+from circuitsim.engines import registry
+from circuitsim.engines.simulation import make_batch
+from circuitsim.engines.stepper import Stepper
+from circuitsim.expressions import portable, read
+
+PARTS = ("weights", "velocity", "rate", "rate_inh")
+RELU = "dr/dt = (-r + clip(z - alpha*r_inh + b, 0, inf))/tau"
+
+
+def problem(circuit, plasticity=None, seed=0, n_presentations=3, **how):
+    rng = np.random.default_rng(seed)
+    w_init, inputs = 1 + rng.standard_normal((2, 4, 3)), rng.standard_normal((n_presentations, 3))
+    plasticity = plasticity or cs.Plasticity(learning_rate=cs.ConstantRate(1e-3), gamma=0.3)
+    batch, _ = make_batch(
+        w_init, inputs, circuit, plasticity, 12 * ms, 1 * ms, True, None, 1, **how
+    )
+    return batch
+
+
+def same(outcome, expected, tolerance=1e-10):
+    for part in PARTS:
+        assert relative(getattr(outcome.state, part), getattr(expected.state, part)) < tolerance
+    for name in ("snr_w", "inverse_snr_w", "rate_trace", "rate_inh_trace"):
+        assert relative(getattr(outcome, name), getattr(expected, name)) < tolerance
+
+
+CIRCUITS = st.builds(
+    lambda transfer, inhibition, times, slower, b: cs.Circuit(
+        transfer=transfer, alpha=inhibition, tau=times, tau_inh=slower, b=b
+    ),
+    st.sampled_from(["linear", "relu", "softplus", "tanh", "clip(u, 0, 2)**2/4", "u/(1 + abs(u))"]),
+    st.sampled_from([0.0, 3.0, [1.0, 5.0], cs.per_neuron([1.0, 2.0, 3.0, 4.0])]),
+    st.sampled_from([30 * ms, [10, 20] * ms]),
+    st.sampled_from([None, 7 * ms, 90 * ms]),
+    st.sampled_from([1.0, [0.0, 2.0]]),
+)
+
+
+@given(CIRCUITS, st.sampled_from(["circuit", "inhibition_gated", "s = tanh(r - b)"]))
+@settings(max_examples=40, deadline=None)
+def test_the_stepper_is_a_plain_loop(circuit, rule):
+    plasticity = cs.Plasticity(rule, 0.3, learning_rate=cs.ConstantRate(1e-3))
+    batch = problem(circuit, plasticity)
+    same(Stepper("numpy").run(batch), reference.run(batch))
+
+
+@pytest.mark.parametrize("engine", ["brian2", "brian2_per_synapse"])
+def test_brian2_runs_the_same_equations(engine):
+    circuit = cs.Circuit(
+        transfer="relu",
+        alpha=cs.per_neuron([8, 9, 10, 11]),
+        tau=cs.per_neuron([10, 20, 30, 40] * ms),
+        tau_inh=90 * ms,
+    )
+    batch = problem(circuit)
+    same(registry.get(engine, "numpy").run(batch), reference.run(batch))
+
+
+@pytest.mark.slow
+def test_compiled_steps():
+    pytest.importorskip("numba")
+    circuit = cs.Circuit(
+        transfer="softplus", alpha=cs.per_neuron([8, 9, 10, 11]), tau_inh=90 * ms, sigma=0.3
+    )
+    batch = problem(circuit)
+    alone, shared = (Stepper("numba", threads).run(batch) for threads in (1, 2))
+    same(alone, Stepper("numpy").run(batch))
+    np.testing.assert_array_equal(alone.state.weights, shared.state.weights)
+    linear = problem(cs.Circuit())
+    same(Stepper("numba").run(linear), reference.run(linear))
+
+
+def test_equations_may_be_written_out():
+    rng = np.random.default_rng(2)
+    w_init, inputs = rng.standard_normal((5, 3)), rng.standard_normal((4, 3))
+    how = {"presentation": 20 * ms, "engine": "auto", "codegen": "numpy"}
+    named = cs.Circuit(transfer="relu", tau_inh=60 * ms)
+    written = cs.Circuit(
+        excitatory=RELU, interneuron="dr_inh/dt = (-r_inh + r_mean - b)/tau_inh", tau_inh=60 * ms
+    )
+    one, two = (cs.simulate(w_init, inputs, circuit, **how) for circuit in (named, written))
+    assert one.equals(two)
+    assert one.attrs["engine"] == "stepper"
+    # The paper's own equations are the paper's circuit.
+    paper = cs.Circuit(excitatory="dr/dt = (-r+z-alpha*r_inh+b)/tau")
+    assert paper.published
+    assert cs.simulate(w_init, inputs, paper, **how).attrs["engine"] == "propagator"
+
+
+def test_noise_depends_on_the_circuit_and_its_seed_alone():
+    rng = np.random.default_rng(3)
+    w_init, inputs = rng.standard_normal((3, 5, 2)), rng.standard_normal((40, 2))
+    circuit = cs.Circuit(sigma=[0.1, 0.2, 0.3], alpha=2)
+    how = {"presentation": 5 * ms, "engine": "stepper", "codegen": "numpy"}
+    whole = cs.simulate(w_init, inputs, circuit, seed=[7, 8, 9], **how)
+    alone = cs.simulate(w_init[1], inputs, circuit.replace(sigma=0.2), seed=[8], **how)
+    assert alone.equals(whole.isel(circuit=1))
+    part = cs.simulate(w_init, inputs[:17], circuit, seed=[7, 8, 9], **how)
+    rest = cs.simulate(None, inputs[17:], start=part, seed=[7, 8, 9], codegen="numpy")
+    assert relative(rest.weights, whole.weights) < 1e-13
+    assert "changed" not in rest.attrs
+    other = cs.simulate(w_init[1], inputs, circuit.replace(sigma=0.2), seed=[9], **how)
+    assert relative(other.rate, alone.rate) > 1e-3
+
+
+def test_noise_has_the_variance_that_is_asked_for():
+    """An Ornstein-Uhlenbeck process of variance sigma^2, up to Euler's 1/(1 - dt/2 tau)."""
+    circuit = cs.Circuit(alpha=0, b=0, tau=10 * ms, sigma=0.5)
+    still = cs.Plasticity(learning_rate=cs.ConstantRate(0))
+    run = cs.simulate(
+        np.zeros((50, 1)), np.zeros((1, 1)), circuit, still, 4000 * ms, engine="stepper",
+        codegen="numpy", record_rates=True,
+    )  # fmt: skip
+    variance = float(run.rate_trace[200:].var())
+    assert variance == pytest.approx(0.25 / (1 - 0.05), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "circuit, message",
+    [
+        ({"transfer": "foo"}, "Circuit.transfer: must be one of linear, relu"),
+        ({"transfer": "__import__('os')"}, "may call only"),
+        ({"excitatory": "dr/dt = -r"}, "divide by a time constant"),
+        ({"excitatory": "dr/dt = (-r + q)/tau"}, "must use r, r_inh, z, b, alpha, tau and no"),
+        ({"excitatory": "dv/dt = -v/tau"}, "must be an equation, dr/dt"),
+        ({"excitatory": RELU, "transfer": "relu"}, "has no effect with an equation"),
+        ({"excitatory": RELU + " + xi"}, "must have its noise as a last term"),
+        ({"excitatory": RELU + " + sigma*sqrt(2/tau)*xi"}, "sigma: must be > 0 for the noise"),
+        ({"interneuron": "dr_inh/dt = (r_mean - r_inh)/tau", "tau_inh": 3 * ms}, "not used by"),
+        ({"tau": cs.per_neuron([1, 2] * ms)}, "tau_inh: must be given"),
+        ({"sigma": -1}, "sigma: must be >= 0"),
+        ({"tau_inh": 0 * ms}, "tau_inh: must be > 0 ms"),
+    ],
+)
+def test_circuits_that_are_none(circuit, message):
+    with pytest.raises(cs.ParameterError, match=message):
+        cs.Circuit(**circuit)
+
+
+def test_what_engines_refuse():
+    rng = np.random.default_rng(4)
+    w_init, inputs = rng.standard_normal((5, 3)), rng.standard_normal((2, 3))
+    for engine, options, message in (
+        ("propagator", {"transfer": "relu"}, "use engine='stepper'"),
+        ("propagator", {"alpha": cs.per_neuron(np.ones(5))}, "use engine='stepper'"),
+        ("propagator", {"tau_inh": 60 * ms}, "use engine='stepper'"),
+        ("brian2", {"sigma": 0.1}, "engine='stepper' alone"),
+        ("stepper", {"alpha": cs.per_neuron(np.ones(4))}, "one value for each of 5 neurons"),
+    ):
+        with pytest.raises(cs.ParameterError, match=message):
+            cs.simulate(w_init, inputs, cs.Circuit(**options), engine=engine, codegen="numpy")
+    with pytest.raises(cs.ParameterError, match="the stepper makes steps"):
+        cs.simulate(w_init, inputs, engine="stepper", codegen="numpy", dt=None)
+    with pytest.raises(cs.ParameterError, match="Euler is unstable for this circuit"):
+        cs.simulate(w_init, inputs, cs.Circuit(transfer="relu", alpha=80), engine="stepper")
+
+
+@pytest.mark.parametrize("tau_inh", [5.0, 30.0, 200.0])
+@pytest.mark.parametrize("alpha", [0.0, 3.0, 40.0])
+def test_the_bound_of_stability_is_where_modes_grow(alpha, tau_inh):
+    circuit = cs.Circuit(alpha=alpha, tau_inh=tau_inh * ms)
+    matrix = np.array([[-1 / 30, -alpha / 30], [1 / tau_inh, -1 / tau_inh]])
+    for dt in np.geomspace(0.1, 100, 40):
+        modes = np.abs(np.linalg.eigvals(np.eye(2) + dt * matrix))
+        stable = modes.max() < 1 and abs(1 - dt / 30) < 1
+        if stable:
+            circuit.check_step(dt)
+        else:
+            with pytest.raises(cs.ParameterError, match="unstable"):
+                circuit.check_step(dt)
+
+
+# -- one meaning of a text in all engines ----------------------------------------------------------
+
+EXPRESSIONS = st.recursive(
+    st.sampled_from(["r", "b", "1", "2", "3", "0.5", "7"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*/"), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        st.tuples(
+            st.sampled_from(["r", "b", "2", "5"]), st.sampled_from(["-2", "-1", "2", "3"])
+        ).map(lambda t: f"{t[0]}**{t[1]}"),
+        inner.map(lambda t: f"-{t}"),
+        inner.map(lambda t: f"sign({t})"),
+    ),
+    max_leaves=6,
+)
+
+
+@given(EXPRESSIONS)
+@settings(max_examples=300, deadline=None)
+def test_whole_numbers_are_handed_on_as_others(text):
+    try:
+        form = read(text, ("r", "b"))
+    except ValueError:
+        return
+    handed = portable(form.text)
+    tree = ast.parse(handed, mode="eval")
+    exponents = {id(n.right) for n in ast.walk(tree) if isinstance(n, ast.BinOp)
+                 and isinstance(n.op, ast.Pow)}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            assert isinstance(node.value, float) or id(node) in exponents
+    scope = {"sign": np.sign, "r": np.float64(1.7), "b": np.float64(-0.3)}
+    with np.errstate(all="ignore"):
+        try:
+            expected = eval(form.text, dict(scope))
+        except ZeroDivisionError:
+            return
+        assert eval(handed, scope) == pytest.approx(expected, rel=1e-12, nan_ok=True)
+
+
+def test_brian2_gives_a_negative_power_its_meaning():
+    rng = np.random.default_rng(5)
+    w_init, inputs = 1 + rng.standard_normal((5, 3)), rng.standard_normal((3, 3))
+    runs = [
+        cs.simulate(
+            w_init, inputs, None, cs.Plasticity("half = 2**-1*(r - b)"), 60 * ms, engine=engine,
+            codegen="numpy",
+        )
+        for engine in ("brian2", "propagator", "stepper")
+    ]  # fmt: skip
+    for run in runs[1:]:
+        assert relative(run.weights, runs[0].weights) < 1e-13
+        assert relative(run.momentum, runs[0].momentum) < 1e-9
