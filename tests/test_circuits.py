@@ -164,6 +164,8 @@ def test_what_engines_refuse():
     ):
         with pytest.raises(cs.ParameterError, match=message):
             cs.simulate(w_init, inputs, cs.Circuit(**options), engine=engine, codegen="numpy")
+    with pytest.raises(cs.ParameterError, match="must be the published linear one"):
+        cs.transfer(inputs, cs.Circuit(transfer="relu"))
     with pytest.raises(cs.ParameterError, match="the stepper makes steps"):
         cs.simulate(w_init, inputs, engine="stepper", codegen="numpy", dt=None)
     with pytest.raises(cs.ParameterError, match="Euler is unstable for this circuit"):

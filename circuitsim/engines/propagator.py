@@ -85,13 +85,7 @@ class Propagator(Engine):
             raise ParameterError(
                 "record_rates", "records after every step, and dt=None has none; give a dt", True
             )
-        if not (batch.published or batch.plasticity.definition.per_presentation):
-            raise ParameterError(
-                "engine",
-                "the propagator runs the published linear circuit, without noise and with neurons "
-                "that are alike; use engine='stepper'",
-                "propagator",
-            )
+        _check_circuit(batch)
         kernels = _kernels_numpy if batch.record_rates else self._kernels
         with processwide.one_blas_thread(), _overflowing(), interrupts.insistent():
             scheme = _scheme(batch, kernels)
@@ -303,6 +297,16 @@ class _Run:
             outcome.rate_trace, outcome.rate_inh_trace = self.traces.rate, self.traces.rate_inh
         outcome.attributes["codegen"] = self.kernels.__name__.rpartition("_")[-1]
         return outcome
+
+
+def _check_circuit(batch: Batch) -> None:
+    if not (batch.published or batch.plasticity.definition.per_presentation):
+        raise ParameterError(
+            "engine",
+            "the propagator runs the published linear circuit, without noise and with neurons "
+            "that are alike; use engine='stepper'",
+            "propagator",
+        )
 
 
 def _signal(rule: Rule) -> LinearSignal:

@@ -190,7 +190,14 @@ def transfer(
     (64, 100, 9)
     """
     source = as_source(inputs)
-    circuit = (Circuit() if circuit is None else circuit).replace(n_neurons=2)
+    circuit = Circuit() if circuit is None else circuit
+    if not circuit.published or not np.array_equal(circuit.tau_inh_ms, circuit.tau_ms):
+        raise ParameterError(
+            "circuit",
+            "must be the published linear one, for a sequence of inputs to be a map",
+            circuit,
+        )
+    circuit = circuit.replace(n_neurons=2)
     plasticity = Plasticity() if plasticity is None else plasticity
     n_inputs = source.shape[-1]
     w_init = np.zeros((2, n_inputs))
