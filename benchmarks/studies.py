@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from circuitsim.studies.study import CURVES, LIMITS, Cell, CellResult, Study
 
 from circuitsim import studies
-from circuitsim.studies import local, results, runner, state
+from circuitsim.running import local, state
+from circuitsim.running.campaign import Arrays
+from circuitsim.running.records import Place
+from circuitsim.running.store import Store
+from circuitsim.studies.registry import KINDS
+from circuitsim.studies.sweep import CURVES, LIMITS, Cell, Study, load_seconds
 
 REAL = Study(k=(9,), gamma=(0.1, 0.01), trials=100, presentations=6000, engine="propagator",
              codegen="numpy")  # fmt: skip
@@ -38,10 +42,11 @@ class Instant(Executor):
         return future
 
 
-def _made_up(study: Study, cell: Cell) -> CellResult:
+def _made_up(study: Study, cell: Cell) -> Arrays:
     numbers = np.random.default_rng(cell.trial).random(study.presentations + 1)
     weights = np.resize(numbers, (cell.neurons, cell.k**2))
-    return CellResult(dict.fromkeys(CURVES, numbers), dict.fromkeys(LIMITS, 1.0), weights, 0.1)
+    made = dict.fromkeys(CURVES, numbers)
+    return made | {"limits": np.ones(len(LIMITS)), "weights": weights, "seconds": np.array([0.1])}
 
 
 def timed(what: str, call: Callable[[], Any], cells: int) -> Any:
@@ -63,7 +68,7 @@ def speedup(repeat: int, jobs: int) -> None:
                 started = time.perf_counter()
                 studies.run(REAL, output, jobs=count)
                 seconds.append(time.perf_counter() - started)
-                engine = float(results.load_seconds(output).sum()) / count
+                engine = float(load_seconds(output).sum()) / count
             overhead = 1e3 * (seconds[-1] - engine) / REAL.size
             print(f"{REAL.size} circuits, {count} processes: {seconds[-1]:.1f} s, of which the "
                   f"engine {engine:.1f} s; overhead {overhead:.1f} ms a circuit")  # fmt: skip
@@ -78,14 +83,14 @@ def many(count: int) -> None:
     tiny = Study(k=(2,), neurons=(4,), gamma=gammas, trials=100, presentations=10)
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "out.nc"
-        store = runner.Store(runner.cells_directory(output))
+        store = Store(Place(output).record)
         timed("run (circuits that take no time)", lambda: studies.run(tiny, output, Instant()),
               tiny.size)  # fmt: skip
         timed("find out what is there", lambda: store.finished(tiny, tiny.cells), tiny.size)
         timed("run again: merge", lambda: studies.run(tiny, output, Instant()), tiny.size)
         output.unlink()
-        found = timed("status, counts", lambda: state.read(output), tiny.size)
-        timed("status, table", lambda: list(state.rows(found, print)), tiny.size)
+        found = timed("status, counts", lambda: state.read(output, KINDS), tiny.size)
+        timed("status, table", lambda: list(found.campaign.so_far(found.reader(print))), tiny.size)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"most memory: {memory:.0f} MB")
 

@@ -294,8 +294,9 @@ class Endpoint(Companion[Followed]):
                 )
             lines.append("")
         lines += [
-            f"lowest and last of {study.presentations:,} presentations; long runs: the last",
-            f"quarter of {self.long:,} at a constant rate of {LONG_RATE:g} a step",
+            f"lowest and last of {study.presentations:,} presentations; "
+            "long runs: the last quarter of",
+            f"{self.long:,} at a constant rate of {LONG_RATE:g} a step",
         ]
         return "\n".join(lines)
 
