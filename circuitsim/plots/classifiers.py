@@ -71,7 +71,7 @@ def classifiers(dataset: xr.Dataset) -> Figure:
         figure.legend(
             handles=[_handle(variant, variants) for variant in variants],
             loc="outside lower center",
-            ncols=4 if width > COLUMN else 2,
+            ncols=3 if width > COLUMN else 2,
             columnspacing=1.0,
             handlelength=2.8,
         )
