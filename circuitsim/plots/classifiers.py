@@ -31,7 +31,7 @@ def classifiers(dataset: xr.Dataset) -> Figure:
     Parameters
     ----------
     dataset : xarray.Dataset
-        As `circuitsim.vision.comparison.condensed` returns it.
+        Data of a `circuitsim.studies.comparison.Comparison`.
 
     Returns
     -------

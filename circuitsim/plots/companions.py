@@ -35,7 +35,7 @@ def rates(groups: Mapping[str, xr.Dataset]) -> Figure:
     Parameters
     ----------
     groups : mapping
-        ``rates``: a Dataset as `circuitsim.studies.companions.rates` makes it.
+        ``rates``: a Dataset as `circuitsim.studies.rates.Rates` makes it.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def endpoint(groups: Mapping[str, xr.Dataset]) -> Figure:
     Parameters
     ----------
     groups : mapping
-        As `circuitsim.studies.companions.endpoint` makes them.
+        As `circuitsim.studies.endpoint.Endpoint` makes them.
 
     Returns
     -------

@@ -95,7 +95,8 @@ def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
     Parameters
     ----------
     panels : mapping
-        From the panels' names to Datasets as `circuitsim.studies.figure4.load` returns them.
+        From the panels' names to Datasets, as a file of `circuitsim.studies.figure4.Figure4` holds
+        them.
 
     Returns
     -------

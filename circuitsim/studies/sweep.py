@@ -289,7 +289,7 @@ class Study(Campaign[Cell]):
         return [cell for number in parts for cell in self.part(number)]
 
     def run(self, tasks: Sequence[Cell], progress: Progress | None = None) -> list[Arrays]:
-        """Run cells in one engine call; see `run_cells`."""
+        """Run cells in one engine call; see ``run_cells``."""
         return run_cells(self, tasks, progress)
 
     def cost(self, task: Cell) -> float:
@@ -371,7 +371,7 @@ class Study(Campaign[Cell]):
         return task.to_json()
 
     def layout(self, task: Cell) -> Layout:
-        """`CURVES` from the start (0) to the last presentation, `LIMITS`, final weights, time."""
+        """Curves from the start (0) to the last presentation, end points, final weights, time."""
         layout: Layout = dict.fromkeys(CURVES, ((self.presentations + 1,), NUMBER))
         layout["limits"] = ((len(LIMITS),), NUMBER)
         layout["weights"] = ((task.neurons, self.n_inputs(task.k)), NUMBER)
@@ -547,7 +547,7 @@ def run_cells(
 
 
 def _limits(study: Study, cell: Cell, w_init: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`LIMITS`, at the fixed point of Eq. 5 (theory) and of the rule itself (fixed point).
+    """All of ``LIMITS``, at the fixed point of Eq. 5 (theory) and of the rule itself (fixed point).
 
     Those of a rule without a closed form are NaN.
     """

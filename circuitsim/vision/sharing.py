@@ -21,14 +21,14 @@ removes: a learning rate in proportion to 1/K gives all layers the same sleep, w
 channels. (The published rates were made for K up to 81.) What the default rates leave of deviations
 from the mean (root mean square) and of the mean, here for K = 144 and much the same for others:
 
-============================================  ======  ======  ======
-presentations per input                            5      10      20
-============================================  ======  ======  ======
-deviations, ``mean_subtracted``                 .084   .0074   .0014
-deviations, ``circuit``, ``inhibition_gated``   .112   .0136   .0019
-mean, ``circuit``                                .60     .37     .14
-mean, ``inhibition_gated``                       .91     .84     .70
-============================================  ======  ======  ======
+=============================================  ======  ======  ======
+presentations per input                             5      10      20
+=============================================  ======  ======  ======
+deviations, ``mean_subtracted``                  .084   .0074   .0014
+deviations, ``circuit``, ``inhibition_gated``    .112   .0136   .0019
+mean, ``circuit``                                 .60     .37     .14
+mean, ``inhibition_gated``                        .91     .84     .70
+=============================================  ======  ======  ======
 
 (alpha = 10, gamma = 0.001; ``mean_subtracted`` keeps the mean.) The authors' sleep by the ideal
 rule, 100 updates each with the mean over 128 patterns at a rate of 0.1, comes down to

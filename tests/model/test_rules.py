@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from circuitsim.studies.store import Store
 from commands import assert_same_data, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,9 @@ from circuitsim.engines import registry
 from circuitsim.engines.propagator import Propagator
 from circuitsim.expressions import FUNCTIONS, read
 from circuitsim.rules import Rule
-from circuitsim.studies import Study, results
+from circuitsim.running.store import Store
+from circuitsim.studies import Study
+from circuitsim.studies.sweep import study_in
 
 GATED = "half_gated = r - b - 0.5 * r_inh"
 RECTIFIED = Rule("rectified", "clip(r - b, 0, inf)", "", average="(r - b)/2")
@@ -262,7 +263,7 @@ def test_a_file_of_rules_in_every_process(tmp_path, capsys):
     options = [*OPTIONS, *QUICK, "--rule", "half_gated", "--rules-from", file]
     done = run(*options, "--jobs", 2, "--output", output)
     assert done.returncode == 0, done.stderr
-    assert results.study_in(output).rule == GATED
+    assert study_in(output).rule == GATED
     assert cs.load(output).attrs["rule"] == GATED
     file.unlink()
     assert in_process("--reproduce", output, "--jobs", 1) == 0
@@ -393,7 +394,7 @@ def test_a_sweep_with_both(installed, tmp_path):
     done = run(*OPTIONS, "--rule", "theirs", "--engine", "their_engine", "--output", output)
     assert done.returncode == 0, done.stderr
     assert cs.load(output).attrs["rule"] == "theirs = r - b - 0.9 * r_inh"
-    assert results.study_in(output).engine == "their_engine"
+    assert study_in(output).engine == "their_engine"
 
 
 def test_engines_are_registered_once():

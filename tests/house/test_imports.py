@@ -13,7 +13,7 @@ import pytest
 
 import circuitsim as cs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCUMENTED = sorted(
     set(
         re.findall(

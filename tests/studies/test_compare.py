@@ -27,7 +27,7 @@ from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing, layer_snr_w
 
 pytestmark = pytest.mark.slow
-FIGURES = Path(__file__).parents[1] / "figures"
+FIGURES = Path(__file__).parents[2] / "figures"
 
 
 def result(comparison, job, accuracy=0.5, snr=(), before=None, **more):
