@@ -24,7 +24,8 @@ DESCRIPTION = (
     "options and the data alone, not on the number of threads, nor on having been interrupted."
 )
 
-_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha", "border")
+_ALWAYS = ("border", "periods", "moments")  # have an effect on averaging too
+_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha", *_ALWAYS)
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -207,6 +208,21 @@ def add_options(p: argparse.ArgumentParser) -> None:
             help=f"{what}; None: {default}",
         )
     add_border(asleep, None)
+    asleep.add_argument(
+        "--periods",
+        type=int,
+        default=None,
+        metavar="1|2",
+        help="1: patterns repeat every k positions, which leaves k x k kernels "
+        "in a channel; 2: every k and then every k + 1, which leaves one; None: 1",
+    )
+    asleep.add_argument(
+        "--moments",
+        default=None,
+        metavar="HOW",
+        help="what the optimiser remembers of single weights in a sleep: own (stays) or shared (as "
+        "the weights are); None: own",
+    )
     how = p.add_argument_group("how to run it")
     add_threads(how)
     how.add_argument(
@@ -271,30 +287,6 @@ def body(options: argparse.Namespace) -> int:
     return 0
 
 
-def _notes(run: Run, trainer: Trainer) -> Iterator[str]:
-    """Say where sleep will do nothing."""
-    if run.sharing is None:
-        return
-    total = run.training.epochs * trainer.per_epoch
-    if (run.training.share_every or 0) > total:
-        yield (
-            f"the training has {total} batches, so that with --share-every "
-            f"{run.training.share_every} the network never sleeps"
-        )
-        return
-    awake = [
-        name
-        for name, layer in trainer.network.lc_layers().items()
-        if all(pool.size < 2 for pool in run.sharing.pools(layer.geometry))
-    ]
-    if awake:
-        remedy = " or --border asleep" if run.sharing.border == "awake" else ""
-        yield (
-            f"no two positions of {', '.join(awake)} see the same pattern, so there the sleep "
-            f"shares nothing; larger images{remedy} may help"
-        )
-
-
 def _described(options: argparse.Namespace, data: Any) -> Run:
     """Describe the run that the options ask for."""
     from circuitsim.vision.runs import Run
@@ -329,8 +321,8 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     if method != "none":
         with _sharing_options():
             rule = Sharing(method).rule
-    if rule is None:  # neither presentations nor what they depend on; and no border without sharing
-        idle = [n for n in given if n != "border" or method == "none"]
+    if rule is None:  # neither presentations nor what they depend on
+        idle = [n for n in given if n not in _ALWAYS or method == "none"]
         idle += ["sleep_length"] if options.sleep_length != "learning" else []
     else:
         idle = [n for n in ("alpha", "tau") if n in given and rule.per_presentation]
@@ -450,7 +442,7 @@ class _Observer:
     def _begin(self, progress: Progress, trainer: Trainer) -> None:
         from circuitsim.commands.progress import bar
 
-        for note in _notes(self._run, trainer):
+        for note in trainer.notes():
             print(f"note: {note}", file=sys.stderr)
         self._parts = trainer.parts
         self._printed = len(progress.history)

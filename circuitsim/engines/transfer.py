@@ -112,6 +112,10 @@ class Transfer:
         final += by_rates[..., np.newaxis, :]
         return final
 
+    def __getitem__(self, circuit: int) -> Transfer:
+        """Those of one circuit, where there are several."""
+        return Transfer(*(getattr(self, part.name)[circuit] for part in fields(self)))
+
     def astype(self, dtype: DTypeLike) -> Transfer:
         """The same maps in another precision."""
         return Transfer(*(getattr(self, part.name).astype(dtype) for part in fields(self)))

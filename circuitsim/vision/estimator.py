@@ -296,6 +296,8 @@ milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, val
         with parallel.threads(self.threads):
             net = Network(run.architecture, initial_rng(training.seed))
             trainer = Trainer(net, training, sharing, parts, *run.statistics)
+            for note in trainer.notes():
+                _warn(note)
             try:
                 trainer.run(None, lambda _: None)
             except Diverged as error:

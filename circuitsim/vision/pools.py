@@ -11,6 +11,9 @@ common factor, in each output channel.
 Positions whose fields reach into the padding are *border* positions, the others *inner* ones. In
 the authors' code the padding stays zero in sleep: there border positions see another input than the
 inner positions of their pool, and are left out.
+
+A pattern may also be larger than a field, and repeat every q > k positions: then there are pools of
+every (q/gcd(s, q))-th position, each of which sees a part of the pattern.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import math
 from typing import NamedTuple
 
 from circuitsim.public import own
+from circuitsim.validation import ParameterError, integer
 from circuitsim.vision.geometry import Geometry
 
 __dir__ = own(__name__)
@@ -43,7 +47,7 @@ class Pool(NamedTuple):
     size: int
 
 
-def pools(geometry: Geometry, inner: bool = False) -> list[Pool]:
+def pools(geometry: Geometry, inner: bool = False, period: int | None = None) -> list[Pool]:
     """Pools of a layer.
 
     Parameters
@@ -52,6 +56,13 @@ def pools(geometry: Geometry, inner: bool = False) -> list[Pool]:
         Of the layer.
     inner : bool
         Whether to leave out border positions.
+    period : int, optional
+        Rows, and columns, from one repetition of the pattern to the next; the kernel's if None.
+
+    Raises
+    ------
+    ParameterError
+        If the period is shorter than the kernel.
 
     Returns
     -------
@@ -68,7 +79,10 @@ def pools(geometry: Geometry, inner: bool = False) -> list[Pool]:
     >>> len(pools(Geometry((8, 8), kernel=4, stride=2)))
     4
     """
-    rows, columns = (_along(geometry, axis, inner) for axis in (0, 1))
+    repeat = geometry.kernel if period is None else integer("period", period, minimum=1)
+    if repeat < geometry.kernel:
+        raise ParameterError("period", f"must be >= {geometry.kernel}, the kernel", period)
+    rows, columns = (_along(geometry, axis, inner, repeat) for axis in (0, 1))
     return [
         Pool(r, c, (r_phase, c_phase), _count(r) * _count(c))
         for r, r_phase in rows
@@ -76,16 +90,16 @@ def pools(geometry: Geometry, inner: bool = False) -> list[Pool]:
     ]
 
 
-def _along(geometry: Geometry, axis: int, inner: bool) -> list[tuple[slice, int]]:
+def _along(geometry: Geometry, axis: int, inner: bool, repeat: int) -> list[tuple[slice, int]]:
     """Positions along one axis by phase."""
     k, s, padding = geometry.kernel, geometry.stride, geometry.padding
     first, last = 0, geometry.output_shape[axis] - 1
     if inner:
         first = -(-padding // s)
         last = (geometry.input_shape[axis] + padding - k) // s
-    period = k // math.gcd(s, k)
+    period = repeat // math.gcd(s, repeat)
     return [
-        (slice(start, last + 1, period), (start * s - padding) % k)
+        (slice(start, last + 1, period), (start * s - padding) % repeat)
         for start in range(first, min(first + period, last + 1))
     ]
 

@@ -97,6 +97,10 @@ class Run:
         ParameterError
             If the parts do not fit together.
         """
+        if len(data.class_names) < 2:
+            raise ParameterError(
+                "dataset", "must have two classes or more, or there is nothing to learn", data.name
+            )
         shape: Any = data.train.images.shape[1:]
         if training.crop_size is not None:
             shape = (training.crop_size, training.crop_size, shape[2])

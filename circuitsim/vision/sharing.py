@@ -50,8 +50,9 @@ layer's output shrinks. ``inhibition_gated`` avoids most of this, ``mean_subtrac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,10 +74,11 @@ from circuitsim.vision.pools import Pool, pools
 if TYPE_CHECKING:
     from brian2.units import Quantity
 
-__dir__ = own(__name__, "BORDERS", "INSTANT")
+__dir__ = own(__name__, "BORDERS", "INSTANT", "MOMENTS")
 
 INSTANT = "instant"
 BORDERS = ("asleep", "awake")
+MOMENTS = ("own", "shared")
 
 _MOST = 10_000_000  # presentations, or presentations per input: more would never end
 _MOMENTUM = 0.95  # of the circuit; the ideal rule has none
@@ -84,7 +86,7 @@ _MOMENTUM = 0.95  # of the circuit; the ideal rule has none
 _W = TypeVar("_W", np.float32, np.float64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sharing:
     """How a layer's weights are shared; None, in its place, where they are not.
 
@@ -113,6 +115,14 @@ class Sharing:
     border : {"asleep", "awake"}
         Whether positions whose fields reach into the padding share weights with the others. In the
         authors' code they do in averaging (``instant``) and do not in sleep by a rule.
+    periods : {1, 2}
+        1: patterns repeat every k positions, and k x k kernels are left in a channel. 2: a sleep
+        has two stages of half its presentations each, patterns repeat every k positions in the
+        first and every k + 1 in the second, each with interneurons of its own; over sleeps one
+        kernel is left in a channel (docs/sharing.md).
+    moments : {"own", "shared"}
+        Whether what an optimiser remembers of single weights, such as their velocities, is shared
+        as weights are in a sleep, or stays their own, as in the authors' code.
 
     Raises
     ------
@@ -140,10 +150,15 @@ border asleep
     tau: Quantity | Milliseconds = field(default_factory=lambda: 30 * ms)
     learning_rate: float | None = None
     border: str = "asleep"
+    periods: int = 1
+    moments: str = "own"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", _checked_method(self.method))
         one_of("Sharing.border", self.border, BORDERS)
+        one_of("Sharing.moments", self.moments, MOMENTS)
+        if integer("Sharing.periods", self.periods, minimum=1) > 2:
+            raise ParameterError("Sharing.periods", "must be 1 or 2", self.periods)
         if self.presentations is not None:
             number = integer("Sharing.presentations", self.presentations, minimum=1)
             in_range("Sharing.presentations", number, number, below=_MOST)
@@ -163,6 +178,16 @@ border asleep
         Plasticity(gamma=self.gamma)
         self._circuit.check_step(in_ms(DT))
 
+    def __repr__(self) -> str:
+        # Digests of stored trainings are of this text: what came later is in it only where used.
+        later = {"periods", "moments"}
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.name not in later or getattr(self, f.name) != f.default
+        ]
+        return f"{type(self).__qualname__}({', '.join(shown)})"
+
     def __str__(self) -> str:
         """All that this does, in one line."""
         parts = [self.method]
@@ -175,16 +200,21 @@ border asleep
                 parts += [f"alpha {self.alpha:g}", f"tau {in_ms(self.tau):g} ms"]
             if self.learning_rate is not None:
                 parts.append(f"learning rate {self.learning_rate:g}")
-        return ", ".join([*parts, f"border {self.border}"])
+        parts.append(f"border {self.border}")
+        if self.periods > 1:
+            parts.append(f"{self.periods} periods")
+        if self.moments != "own":
+            parts.append(f"moments {self.moments}")
+        return ", ".join(parts)
 
     @property
     def rule(self) -> rules.Rule | None:
         """The rule by which pools sleep; None where their weights are averaged."""
         return None if self.method == INSTANT else rules.get(self.method)
 
-    def pools(self, geometry: Geometry) -> list[Pool]:
-        """Pools of a layer that share weights."""
-        return pools(geometry, inner=self.border == "awake")
+    def pools(self, geometry: Geometry, stage: int = 0) -> list[Pool]:
+        """Pools of a layer that share weights, in the first or the second (1) stage of a sleep."""
+        return pools(geometry, self.border == "awake", geometry.kernel + stage)
 
     @property
     def _circuit(self) -> Circuit:
@@ -222,26 +252,55 @@ border asleep
         """
         _check(weights, geometry)
         shared = weights.copy()
-        sleeping = self.pools(geometry)
-        if self.rule is None:
-            for pool in sleeping:
-                kernels = shared[pool.rows, pool.columns]
-                kernels[...] = kernels.mean(axis=(0, 1), dtype=np.float64)
-        elif sleeping:
-            maps = self.maps(int(np.prod(weights.shape[2:5])), seed, length).astype(weights.dtype)
-            # Threads that share matrices as small as these get in each other's way.
-            with threadpool_limits(1, "blas"):
-                for pool in sleeping:
-                    _sleep(shared, pool, maps)
+        # Threads that share matrices as small as these get in each other's way.
+        with threadpool_limits(1, "blas"):
+            for stage in range(self.periods):
+                sleeping = self.pools(geometry, stage)
+                if self.rule is None:
+                    _pull(shared, sleeping, 0.0)
+                elif sleeping:
+                    maps = self._stage(weights.shape[2:5], seed, length, stage)
+                    maps = maps.astype(weights.dtype)
+                    for pool in sleeping:
+                        _sleep(shared, pool, maps)
+        return shared
+
+    def share_moments(
+        self, moments: NDArray[_W], geometry: Geometry, seed: Any, length: float = 1.0
+    ) -> NDArray[_W]:
+        """What an optimiser remembers of weights, after the sleep that `share` makes with them.
+
+        Deviations from the pool's mean shrink as those of weights do, by the root mean square over
+        all directions; the mean stays. So what was positive remains so.
+
+        Parameters, errors and what is returned as of `share`.
+        """
+        _check(moments, geometry)
+        shared = moments.copy()
+        for stage in range(self.periods):
+            left = 0.0
+            if self.rule is not None:
+                left = _left(self._stage(moments.shape[2:5], seed, length, stage).deviation)
+            _pull(shared, self.pools(geometry, stage), min(left, 1.0))
         return shared
 
     def maps(self, n_inputs: int, seed: Any, length: float = 1.0) -> Transfer:
         """What a sleep does to any pool of neurons with ``n_inputs`` inputs; see `share`.
 
+        The first stage, if it has two.
+
         Raises
         ------
         ParameterError
             If the method has no dynamics, or the learning rate is too high for as many inputs.
+        """
+        return self._stage((1, 1, n_inputs), seed, length, 0)
+
+    def _stage(self, field: tuple[int, ...], seed: Any, length: float, stage: int) -> Transfer:
+        """What a stage of a sleep does to pools with fields of (row, column, channel).
+
+        In the first stage to each pool alike, in its own frame. In the second, where patterns are
+        larger than fields and pools see different parts of them, one after another by phase.
         """
         if self.rule is None:
             raise ParameterError(
@@ -250,20 +309,18 @@ border asleep
         if not isinstance(seed, np.random.SeedSequence):
             seed = np.random.SeedSequence(seed)
         entropy = tuple(seed.entropy) if np.ndim(seed.entropy) else seed.entropy
+        n_inputs = math.prod(field)
         most = self.presentations or self.presentations_per_input * n_inputs
-        presentations = max(1, round(length * most))
+        presentations = max(1, round(length * most / self.periods))
         rate = self.learning_rate or self._default_rate(n_inputs)
-        maps = _maps(
+        maps = (_maps if stage == 0 else _maps_by_phase)(
             self.method,
             (n_inputs, presentations, float(self.gamma), rate),
             self._circuit,
             (entropy, seed.spawn_key),
+            *([] if stage == 0 else [field]),
         )
-        # Root mean square of what is left of a deviation, or a mean, in a random direction.
-        with np.errstate(over="ignore"):
-            norms = [np.linalg.norm(m) for m in (maps.deviation, maps.mean)]
-        left = max(norms) / np.sqrt(n_inputs)
-        if not left < 1.01:
+        if not max(_left(m) for m in (maps.deviation, maps.mean)) < 1.01:
             raise ParameterError(
                 "Sharing.learning_rate",
                 f"is too high for {n_inputs} inputs: weights would grow; the default is "
@@ -322,35 +379,90 @@ def _checked_method(method: str) -> str:
 
 @lru_cache(maxsize=8)
 def _maps(
-    rule: str,
+    method: str,
     numbers: tuple[int, int, float, float],
     circuit: Circuit,
     seed: tuple[Any, tuple[int, ...]],
 ) -> Transfer:
-    n_inputs, presentations, gamma, rate = numbers
-    plasticity = Plasticity(
-        rule,
-        gamma=gamma,
-        momentum=0 if rules.get(rule).per_presentation else _MOMENTUM,
-        learning_rate=ConstantRate(rate),
-    )
+    n_inputs, presentations, *_ = numbers
     patterns = GaussianInputs(
         presentations, n_inputs, np.random.SeedSequence(seed[0], spawn_key=seed[1])
     )
-    return transfer(patterns, circuit, plasticity)
+    return transfer(patterns, circuit, _plasticity(method, numbers))
+
+
+@lru_cache(maxsize=4)  # these are as many matrices as there are phases
+def _maps_by_phase(
+    method: str,
+    numbers: tuple[int, int, float, float],
+    circuit: Circuit,
+    seed: tuple[Any, tuple[int, ...]],
+    field: tuple[int, ...],
+) -> Transfer:
+    kernel, _, channels = field
+    period = kernel + 1
+    pattern: Any = np.arange(period**2 * channels).reshape(period, period, channels)
+    parts = [
+        np.roll(pattern, (-row, -column), axis=(0, 1))[:kernel, :kernel].ravel()
+        for row in range(period)
+        for column in range(period)
+    ]
+    # Other patterns than those of the first stage.
+    stage = np.random.SeedSequence(seed[0], spawn_key=(*seed[1], period))
+    patterns = GaussianInputs(numbers[1], pattern.size, stage)
+    return transfer(_Parts(patterns, np.array(parts)), circuit, _plasticity(method, numbers))
+
+
+class _Parts:
+    """Parts of the patterns of a source, one for each circuit: (presentation, circuit, input)."""
+
+    def __init__(self, patterns: GaussianInputs, parts: NDArray[np.int64]) -> None:
+        self._patterns, self._parts = patterns, parts
+        self.shape = (patterns.shape[0], *parts.shape)
+
+    def block(self, start: int, stop: int) -> NDArray[np.float64]:
+        return self._patterns.block(start, stop)[:, self._parts]
+
+
+def _plasticity(method: str, numbers: tuple[int, int, float, float]) -> Plasticity:
+    *_, gamma, rate = numbers
+    return Plasticity(
+        method,
+        gamma=gamma,
+        momentum=0 if rules.get(method).per_presentation else _MOMENTUM,
+        learning_rate=ConstantRate(rate),
+    )
+
+
+def _left(maps: NDArray[np.float64]) -> float:
+    """Root mean square of what maps leave of a vector in a random direction; of the worst map."""
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(maps, axis=(-2, -1))
+    return float(np.max(norms)) / math.sqrt(maps.shape[-1])
+
+
+def _pull(weights: NDArray[Any], sleeping: list[Pool], left: float) -> None:
+    """Leave a share of deviations from each pool's mean, in place."""
+    for pool in sleeping:
+        kernels = weights[pool.rows, pool.columns]
+        mean = kernels.mean(axis=(0, 1), dtype=np.float64)
+        kernels[...] = mean + left * (kernels - mean) if left else mean
 
 
 def _sleep(weights: NDArray[Any], pool: Pool, maps: Transfer) -> None:
     """Let a pool of a layer sleep, in all channels, in place."""
     kernels = weights[pool.rows, pool.columns]
+    row, column = pool.phase
+    if maps.mean.ndim > 2:  # patterns are larger than fields: the pool sees the part at its phase
+        maps = maps[row * (kernels.shape[2] + 1) + column]
+        row = column = 0
     # In the frame of the pattern, which is the same for all pools.
-    framed = np.roll(kernels, pool.phase, axis=(2, 3))
+    framed = np.roll(kernels, (row, column), axis=(2, 3))
     neurons = framed.reshape(pool.size, -1, framed.shape[-1])
     means = neurons.mean(axis=0, dtype=np.float64).astype(weights.dtype)
     neurons -= means
     asleep = maps.of_weights(neurons, means)
-    back = (-pool.phase[0], -pool.phase[1])
-    kernels[...] = np.roll(asleep.reshape(framed.shape), back, axis=(2, 3))
+    kernels[...] = np.roll(asleep.reshape(framed.shape), (-row, -column), axis=(2, 3))
 
 
 def layer_snr_w(weights: NDArray[Any], geometry: Geometry, border: str = "asleep") -> float:

@@ -271,6 +271,26 @@ def check_images(training: Training, data: ImageSet) -> None:
         )
 
 
+def _check_content(part: str, data: ImageSet) -> None:
+    """Refuse what would train without an error, or with a misleading one, and mean nothing."""
+    labels, images = data.labels, data.images
+    if part == "train" and (labels == labels[0]).all():
+        raise ParameterError(
+            "labels", "must be of two classes or more, or there is nothing to learn",
+            f"all {labels[0]}",
+        )  # fmt: skip
+    # Bytes are finite, and images that are read when they are used are bytes.
+    if (
+        isinstance(images, np.ndarray)
+        and images.dtype != np.uint8
+        and not np.isfinite(images).all()
+    ):
+        raise ParameterError(
+            "images", "must be finite; leave those out that are not, or fill them in with "
+            "numpy.nan_to_num", f"NaN or infinite pixels in {part}",
+        )  # fmt: skip
+
+
 class Trainer:
     """One training of one network.
 
@@ -288,7 +308,8 @@ class Trainer:
     Raises
     ------
     ParameterError
-        If the images do not suffice (see `check_images`), or the network cannot sleep like that.
+        If the images do not suffice (see `check_images`), are not finite or all of one class; or if
+        the network cannot sleep like that.
     """
 
     def __init__(
@@ -311,6 +332,8 @@ class Trainer:
             network.parameters(), network.gradients(), **options
         )
         check_images(training, data["train"])
+        for part, images in data.items():
+            _check_content(part, images)
         self.different = training.batch_size // training.repetitions  # images of a batch
         self.per_epoch = len(data["train"].labels) // self.different
         if sharing is not None:
@@ -320,6 +343,34 @@ class Trainer:
             inputs = {math.prod(layer.weights.shape[2:5]) for layer in layers}
             for n_inputs in sorted(inputs) if sharing.rule is not None else ():
                 sharing.maps(n_inputs, self._sleep_seed(1))
+
+    def notes(self) -> list[str]:
+        """What a user may not expect of sleep: where it will do nothing."""
+        sharing, every = self._sharing, self.training.share_every
+        if sharing is None or every is None:
+            return []
+        total = self.training.epochs * self.per_epoch
+        if every > total:
+            return [
+                f"a sleep is due every {every} batches and the training has {total}, so that the "
+                "network never sleeps; share more often, or train for longer"
+            ]
+        awake = [
+            name
+            for name, layer in self.network.lc_layers().items()
+            if all(
+                pool.size < 2
+                for stage in range(sharing.periods)
+                for pool in sharing.pools(layer.geometry, stage)
+            )
+        ]
+        if not awake:
+            return []
+        remedy = " or borders that sleep too" if sharing.border == "awake" else ""
+        return [
+            f"no two positions of {', '.join(awake)} see the same pattern, so there the sleep "
+            f"shares nothing; larger images{remedy} may help"
+        ]
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -359,6 +410,8 @@ class Trainer:
             self._write_history(directory, attributes)
         written = began = time.monotonic()
         while progress.epoch < self.training.epochs:
+            # Every draw is keyed by where the training is, not taken from one stream, so that a
+            # training that goes on from a checkpoint has no generator's state to restore.
             order = _rng(self.training.seed, _ORDER, progress.epoch).permutation(
                 len(self._data["train"].labels)
             )
@@ -421,17 +474,20 @@ class Trainer:
 
     def _batch(self, order: NDArray[np.int64], asleep: bool = True) -> None:
         training, progress, data = self.training, self.progress, self._data["train"]
+        # Crops of one image lie in one batch: its gradient is averaged over places, which is what
+        # makes repetitions a substitute for shared weights.
         chosen = np.repeat(self._chosen(order, progress.batch), training.repetitions)
         rng = _rng(training.seed, _AUGMENTATION, progress.epoch, progress.batch)
         labels = data.labels[chosen]
         logits = self.network.forward(self._crops(chosen, rng), training=True)
         loss, gradient = cross_entropy(logits, labels)
-        if not math.isfinite(loss):
+        if not math.isfinite(loss):  # before weights, and then checkpoints, are spoilt by it
             raise self._diverged(f"the loss became {loss}")
         self.network.backward(gradient)
         self._optimiser.step(training.rate(progress.epoch + progress.batch / self.per_epoch))
         found = [loss * len(labels), *(float(s.sum()) for s in hits(logits, labels))]
         progress.sums = [a + b for a, b in zip(progress.sums, found, strict=True)]
+        # Sums rather than means, so that an epoch can be gone on with in its middle.
         progress.images += len(labels)
         progress.batch += 1
         progress.batches += 1
@@ -455,11 +511,19 @@ class Trainer:
         training, progress, began = self.training, self.progress, time.monotonic()
         assert training.share_every is not None
         if progress.batch + training.share_every > self.per_epoch:
+            # No other sleep follows in this epoch. Right after a sleep weights are alike by
+            # construction; how far they diverge while awake is seen just before one.
             progress.snr_w = self._snr_w()
         seed, length = self._sleep_seed(number), self._sleep_length()
-        for layer in self.network.lc_layers().values():
+        for name, layer in self.network.lc_layers().items():
             # One seed for all layers, so that those with equally many inputs share an operator.
             layer.weights = self._sharing.share(layer.weights, layer.geometry, seed, length)
+            if self._sharing.moments == "shared":
+                # Otherwise the next steps pull weights apart again that a sleep has made alike: the
+                # optimiser goes on in directions, and with step sizes, of single positions.
+                for moment in self._optimiser.moments:
+                    memory = self._optimiser.state[f"{moment}.{name}.weights"]
+                    memory[...] = self._sharing.share_moments(memory, layer.geometry, seed, length)
         progress.asleep += time.monotonic() - began
 
     def _sleep_length(self) -> float:
@@ -468,6 +532,8 @@ class Trainer:
         if training.sleep_length == "constant":
             return 1.0
         assert training.share_every is not None
+        # What is learned between two sleeps is in proportion to the learning rate, and so is what
+        # the sleep has to remove; a longer one would only cost weights their mean.
         since = range(batches - training.share_every, batches)
         return float(np.mean([training.rate(n / self.per_epoch) for n in since])) / training.rate(0)
 
@@ -493,7 +559,7 @@ class Trainer:
         number, size = len(self._data["train"].labels), self.training.batch_size
         for n in range(MEASURED):
             for norm in norms:
-                norm.momentum = 1 / (n + 1)
+                norm.momentum = 1 / (n + 1)  # makes a running average the mean of all so far
             chosen = rng.choice(number, min(size, number), replace=False)
             self.network.forward(self._crops(chosen, rng), training=True)
         for norm, momentum in zip(norms, momenta, strict=True):

@@ -219,12 +219,12 @@ def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path, capsys):
     ("options", "notes"),
     [
         ("--sharing instant --share-every 10", ["no two positions of layer3, layer4 see"]),
-        ("--sharing instant --share-every 11", ["has 10 batches", "--share-every 11"]),
+        ("--sharing instant --share-every 11", ["every 11 batches and the training has 10"]),
         (
             "--sharing mean_subtracted --share-every 10 --border awake",
             [
                 "no two positions of layer1, layer2, layer3, layer4 see",
-                "or --border asleep may help",
+                "or borders that sleep too may help",
             ],
         ),
         ("--sharing mean_subtracted --share-every 10", ["no two positions of layer3, layer4 see"]),
@@ -284,6 +284,41 @@ def test_a_sleep_is_that_of_sharing(data, tmp_path):
         if "layer" not in name:
             assert np.array_equal(p, asleep.network.parameters()[name])
     assert not np.array_equal(layers["layer1"].weights, awake.network.lc_layers()["layer1"].weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, 0 * y + 2), r"labels: must be of two classes or more.*all 2"),
+        (lambda x, y: (np.where(x == x[5], np.nan, x), y), r"images: must be finite.*nan_to_num"),
+    ],
+)
+def test_images_and_labels_that_mean_nothing_are_refused(change, message, data):
+    images, labels = change(data.train.images.astype(np.float32), data.train.labels)
+    bad = replace(data, train=ImageSet(images.astype(np.float32), labels))
+    with pytest.raises(cs.ParameterError, match=message):
+        described(bad).trainer(bad)
+
+
+def test_one_class_alone_is_refused(data):
+    with pytest.raises(cs.ParameterError, match="dataset: must have two classes or more"):
+        described(Dataset("digits", *(ImageSet(i.images, 0 * i.labels) for i in (data.train,) * 2),
+                          ("a",)))  # fmt: skip
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("moments", ["own", "shared"])
+def test_what_an_optimiser_remembers_is_shared_where_asked(moments, optimiser, data):
+    run = described(data, epochs=1, batch_size=100, validation=0.0, share_every=3,
+                    optimiser=optimiser)  # fmt: skip
+    trainer = replace(run, sharing=Sharing("instant", moments=moments)).trainer(data)
+    trainer.run(None, lambda _: None)
+    layer = trainer.network.lc_layers()["layer1"]
+    for moment in trainer._optimiser.moments:
+        memory = trainer._optimiser.state[f"{moment}.layer1.weights"]
+        assert memory.any()
+        alike = layer_snr_w(memory.astype(float), layer.geometry) > 1e9
+        assert alike == (moments == "shared")
 
 
 @pytest.mark.parametrize(
@@ -433,6 +468,9 @@ def test_hits_and_confusion(rng):
         ("--sharing gated", "--sharing gated: must be one of circuit, inhibition_gated, instant,"),
         ("--sharing mine=r-q", "--sharing r-q: must use r, r_inh, b, z, z_mean"),
         ("--border awake", "--border has no effect with --sharing none"),
+        ("--moments shared", "--moments has no effect with --sharing none"),
+        ("--sharing instant --share-every 1 --periods 3", "--periods 3: must be 1 or 2"),
+        ("--sharing instant --share-every 1 --moments no", "--moments no: must be one of own, sha"),
         ("--sharing circuit --share-every 1 --border left", "--border left: must be one of asl"),
         ("--share-every 3", "--share-every 3: needs a way of sharing"),
         ("--sharing instant --share-every 3 --alpha 2", "--alpha has no effect with"),

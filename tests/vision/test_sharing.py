@@ -20,14 +20,15 @@ from circuitsim.vision.sharing import Sharing, former, layer_inverse_snr_w, laye
 
 
 def fields_seen(pattern, geometry, border="awake"):
-    """What each position sees of a repeated pattern (k, k, channel).
+    """What each position sees of a repeated pattern, at least (k, k, channel).
 
     Around it there are zeros, or where the border sleeps too, the pattern goes on.
     """
     k, s, p = geometry.kernel, geometry.stride, geometry.padding
     rows, columns = geometry.input_shape
-    sheet = np.tile(pattern, (-(-rows // k) + 2, -(-columns // k) + 2, 1))
-    padded = sheet[k - p : k + rows + p, k - p : k + columns + p].copy()
+    q = len(pattern)
+    sheet = np.tile(pattern, (-(-rows // q) + 2, -(-columns // q) + 2, 1))
+    padded = sheet[q - p : q + rows + p, q - p : q + columns + p].copy()
     if border == "awake":
         padded[:p] = padded[p + rows :] = padded[:, :p] = padded[:, p + columns :] = 0
     return {
@@ -53,28 +54,32 @@ geometries = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(geometry=geometries, border=st.sampled_from(["asleep", "awake"]))
-def test_pools_are_the_positions_that_see_the_same(geometry, border):
+@given(
+    geometry=geometries, border=st.sampled_from(["asleep", "awake"]), stage=st.sampled_from([0, 1])
+)
+def test_pools_are_the_positions_that_see_the_same(geometry, border, stage):
     rng = np.random.default_rng(0)
-    pattern = rng.uniform(1, 2, (geometry.kernel, geometry.kernel, 2))  # no zeros
+    period, k = geometry.kernel + stage, geometry.kernel
+    pattern = rng.uniform(1, 2, (period, period, 2))  # no zeros
     seen = fields_seen(pattern, geometry, border)
     by_content = {}
     for position, field in seen.items():
         if field.all():
             by_content.setdefault(field.tobytes(), set()).add(position)
-    found = Sharing(border=border).pools(geometry)
+    found = Sharing(border=border).pools(geometry, stage)
     assert {frozenset(positions(p)) for p in found} == set(map(frozenset, by_content.values()))
     for pool in found:
         assert pool.size == len(positions(pool))
         back = (-pool.phase[0], -pool.phase[1])
         for position in positions(pool):
-            np.testing.assert_array_equal(seen[position], np.roll(pattern, back, (0, 1)))
+            rolled = np.roll(pattern, back, (0, 1))[:k, :k]
+            np.testing.assert_array_equal(seen[position], rolled)
 
-    everywhere = [position for pool in pools(geometry) for position in positions(pool)]
-    assert sorted(everywhere) == sorted(seen)
+    everywhere = pools(geometry, period=period)
+    assert sorted(one for pool in everywhere for one in positions(pool)) == sorted(seen)
     # Without padding they are the same; with it, the pools of inner positions are parts of them.
     for part in found:
-        assert any(positions(part) <= positions(whole) for whole in pools(geometry))
+        assert any(positions(part) <= positions(whole) for whole in everywhere)
 
 
 def random_weights(geometry, channels, outputs, dtype=float, seed=0):
@@ -93,12 +98,14 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize("border", ["asleep", "awake"])
+@pytest.mark.parametrize(
+    ("border", "periods"), [("asleep", 1), ("awake", 1), ("asleep", 2), ("awake", 2)]
+)
 @pytest.mark.parametrize("geometry", LAYERS, ids=str)
 @pytest.mark.parametrize(
     "method", [*RULES, "half = r - b - 0.5*r_inh", "weak = 0.5*z - 0.4*z_mean"]
 )
-def test_operator_equals_the_engine_on_each_pool(method, geometry, border):
+def test_operator_equals_the_engine_on_each_pool(method, geometry, border, periods):
     """Every neuron of a pool is simulated with the very numbers that its field sees."""
     channels, outputs, presentations = 2, 3, 40
     weights = random_weights(geometry, channels, outputs)
@@ -106,38 +113,45 @@ def test_operator_equals_the_engine_on_each_pool(method, geometry, border):
     n_inputs = k * k * channels
     ideal = "z" in method.split("=")[-1] or method == "mean_subtracted"
     rate = 0.3 / n_inputs if ideal else 2e-4 / n_inputs
-    sharing = Sharing(method, presentations, gamma=0.02, alpha=4, tau=20 * ms, learning_rate=rate,
-                      border=border)  # fmt: skip
+    sharing = Sharing(method, periods * presentations, gamma=0.02, alpha=4, tau=20 * ms,
+                      learning_rate=rate, border=border, periods=periods)  # fmt: skip
     asleep = sharing.share(weights, geometry, seed=[3, 1])
-    patterns = GaussianInputs(presentations, n_inputs, np.random.SeedSequence([3, 1]))
-    seen = [
-        fields_seen(p.reshape(k, k, channels), geometry, border)
-        for p in patterns.block(0, presentations)
-    ]
     plasticity = cs.Plasticity(
         method,
         gamma=0.02,
         momentum=0 if ideal else 0.95,
         learning_rate=cs.ConstantRate(rate),
     )
-    expected = weights.copy()
-    for pool in sharing.pools(geometry):
-        if pool.size == 1 and method == "mean_subtracted":
-            continue  # has no deviations
-        members = sorted(positions(pool))
-        inputs = np.array([s[members[0]].ravel() for s in seen])
-        for output in range(outputs):
-            w_init = np.array([weights[i, j, ..., output].ravel() for i, j in members])
+    expected = weights
+    for stage in range(periods):
+        start, expected = expected, expected.copy()
+        period = k + stage
+        seed = np.random.SeedSequence([3, 1], spawn_key=(period,) if stage else ())
+        patterns = GaussianInputs(presentations, period**2 * channels, seed)
+        seen = [
+            fields_seen(p.reshape(period, period, channels), geometry, border)
+            for p in patterns.block(0, presentations)
+        ]
+        for pool in sharing.pools(geometry, stage):
+            if pool.size == 1 and method == "mean_subtracted":
+                continue  # has no deviations
+            members = sorted(positions(pool))
+            inputs = np.array([s[members[0]].ravel() for s in seen])
+            # Output channels are pools of their own, which see the same: circuits of one batch.
+            w_init = np.array(
+                [[start[i, j, ..., o].ravel() for i, j in members] for o in range(outputs)]
+            )
             single = len(members) == 1
             run = cs.simulate(
-                np.repeat(w_init, 2, axis=0) if single else w_init,
+                np.repeat(w_init, 2, axis=1) if single else w_init,
                 inputs,
                 cs.Circuit(2 if single else len(members), tau=20 * ms, alpha=4, b=0),
                 plasticity,
                 engine="propagator",
             )
-            for (i, j), w in zip(members, run.weights.to_numpy(), strict=False):
-                expected[i, j, ..., output] = w.reshape(k, k, channels)
+            ended = run.weights.to_numpy()
+            for n, (i, j) in enumerate(members):
+                expected[i, j] = np.moveaxis(ended[:, n].reshape(outputs, k, k, channels), 0, -1)
     if any(pool.size > 1 for pool in sharing.pools(geometry)):
         assert np.abs(asleep - weights).max() > 0.1
     np.testing.assert_allclose(asleep, expected, rtol=0, atol=1e-12)
@@ -405,6 +419,9 @@ def test_snr_of_a_layer():
         ({"method": "mine = z_mean"}, "Sharing.method: must have a signal that grows with r (or z"),
         ({"method": "mine = r - q"}, "Rule.signal: must use r, r_inh, b, z, z_mean"),
         ({"method": "circuit = r - b - r_inh"}, "Sharing.method: gives a name of the package an"),
+        ({"periods": 3}, "Sharing.periods: must be 1 or 2 (got 3)"),
+        ({"periods": 0}, "Sharing.periods: must be a whole number >= 1"),
+        ({"moments": "none"}, "Sharing.moments: must be one of own, shared (got 'none')"),
         ({"border": "left"}, "Sharing.border: must be one of asleep, awake (got 'left')"),
         ({"presentations": 0}, "Sharing.presentations: must be a whole number >= 1"),
         ({"presentations": 1.5}, "Sharing.presentations: must be a whole number >= 1"),
@@ -486,3 +503,79 @@ def test_fields_of_earlier_versions():
     assert former({"method": "instant"}) == {"method": "instant", "border": "asleep"}
     now = {"method": "gated = r - b", "border": "asleep"}
     assert former(now) == now
+
+
+def averaging(size, period):
+    """The matrix that replaces positions on a line by the mean of every ``period``-th."""
+    phases = np.arange(size) % period
+    alike = phases[:, None] == phases
+    return alike / alike.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [5, 6, 8, 9, 12, 16])
+def test_two_periods_leave_one_kernel_as_fast_as_theory_says(kernel, size):
+    """Means of every k-th and of every (k + 1)-th position, in turn: projections that alternate.
+
+    What is left of deviations shrinks by the square of the cosine of the angle between them; to
+    nothing where positions are connected at all (Fine and Wilf: from 2 k positions on).
+    """
+    geometry = Geometry((size + kernel - 1,) * 2, kernel)
+    weights = random_weights(geometry, 1, 1)
+    of_channel = weights.mean(axis=(0, 1), keepdims=True)
+    sharing, distances = Sharing("instant", periods=2), []
+    for _ in range(12):
+        weights = sharing.share(weights, geometry, 0)
+        np.testing.assert_allclose(weights.mean(axis=(0, 1), keepdims=True), of_channel)
+        distances.append(np.sqrt(np.mean(np.square(weights - of_channel))))
+    both = averaging(size, kernel + 1) @ averaging(size, kernel)
+    values = np.linalg.svd(both - np.full((size, size), 1 / size), compute_uv=False)
+    connected = size >= 2 * kernel
+    assert (values[0] < 1 - 1e-9) == connected
+    if not connected:
+        assert distances[-1] > 0.1 * distances[0]
+        return
+    # Of a product of projections; rows and columns decay alike, and their products faster.
+    rate = values[0] ** 2
+    assert distances[-1] < 1e-12 or distances[-1] / distances[-2] == pytest.approx(rate, rel=0.02)
+    if size % (kernel * (kernel + 1)) == 0:  # every k-th and every (k + 1)-th meet equally often
+        assert distances[0] < 1e-14
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_sleeps_with_two_periods_leave_one_kernel(method):
+    """With one, the nine kernels of a channel stay apart."""
+    geometry = Geometry((8, 8), 3, padding=1)
+    start = random_weights(geometry, 2, 3)
+
+    def spread(periods):
+        weights = start
+        for seed in range(4):
+            weights = Sharing(method, periods=periods, alpha=50, gamma=1e-4).share(
+                weights, geometry, seed
+            )
+        kernel = weights.mean(axis=(0, 1))
+        return np.sqrt(np.mean(np.square(weights - kernel)) / np.mean(np.square(kernel)))
+
+    # Patterns are a sample, which under `circuit` moves the means of pools apart a little.
+    assert spread(2) < 0.1 < 0.2 < spread(1)
+
+
+@pytest.mark.parametrize("periods", [1, 2])
+@pytest.mark.parametrize("method", [*RULES, "instant"])
+def test_moments_are_shared_as_weights_are(method, periods):
+    geometry = Geometry((8, 7), 3, padding=1)
+    moments = np.square(random_weights(geometry, 2, 3))
+    sharing = Sharing(method, 100, periods=periods, alpha=50)
+    shared = sharing.share_moments(moments, geometry, 1)
+    assert (shared > 0).all()
+    assert shared.mean() == pytest.approx(moments.mean(), rel=1e-12)
+    if method == "instant":
+        np.testing.assert_allclose(shared, sharing.share(moments, geometry, 1), rtol=1e-12)
+    elif periods == 1:
+        left = np.linalg.norm(sharing.maps(18, 1).deviation) / np.sqrt(18)
+        assert 0.02 < left < 0.6
+        for pool in pools(geometry):
+            before, after = (m[pool.rows, pool.columns] for m in (moments, shared))
+            mean = before.mean(axis=(0, 1))
+            np.testing.assert_allclose(after - mean, left * (before - mean), atol=1e-12)
