@@ -2,7 +2,11 @@
 
 import sys
 
-from circuitsim.commands.main import main
-
 if __name__ == "__main__":
-    sys.exit(main(prog="python -m circuitsim"))
+    try:
+        from circuitsim.commands.main import main
+
+        sys.exit(main(prog="python -m circuitsim"))
+    except KeyboardInterrupt:
+        print("python -m circuitsim: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,21 +1,21 @@
 """Image classifiers with shared and unshared weights: ``python -m circuitsim.classify``."""
 
 import sys
+from typing import Any
 
-from circuitsim.commands import classify as _command
-from circuitsim.commands import cli
+from circuitsim import commands
 
 PROG = "python -m circuitsim.classify"
 
 
-def parser() -> cli.Parser:
+def parser() -> Any:
     """Return the parser of the command's options."""
-    return cli.parser(_command, PROG)
+    return commands.parser("classify", PROG)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(_command, PROG, arguments)
+    return commands.run("classify", PROG, arguments)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
 """Figures beside Figure 4 of the paper: ``python -m circuitsim.companions``."""
 
 import sys
+from typing import Any
 
-from circuitsim.commands import cli
-from circuitsim.commands import companions as _command
+from circuitsim import commands
 
 PROG = "python -m circuitsim.companions"
 
 
-def parser() -> cli.Parser:
+def parser() -> Any:
     """Return the parser of the command's options."""
-    return cli.parser(_command, PROG)
+    return commands.parser("companions", PROG)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(_command, PROG, arguments)
+    return commands.run("companions", PROG, arguments)
 
 
 if __name__ == "__main__":

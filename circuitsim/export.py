@@ -1,21 +1,21 @@
 """Write learned weights of a sweep as ``.npz``: ``python -m circuitsim.export``."""
 
 import sys
+from typing import Any
 
-from circuitsim.commands import cli
-from circuitsim.commands import export as _command
+from circuitsim import commands
 
 PROG = "python -m circuitsim.export"
 
 
-def parser() -> cli.Parser:
+def parser() -> Any:
     """Return the parser of the command's options."""
-    return cli.parser(_command, PROG)
+    return commands.parser("export", PROG)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(_command, PROG, arguments)
+    return commands.run("export", PROG, arguments)
 
 
 if __name__ == "__main__":

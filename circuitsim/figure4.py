@@ -1,21 +1,21 @@
 """Figure 4 of the paper, from nothing: ``python -m circuitsim.figure4``."""
 
 import sys
+from typing import Any
 
-from circuitsim.commands import cli
-from circuitsim.commands import figure4 as _command
+from circuitsim import commands
 
 PROG = "python -m circuitsim.figure4"
 
 
-def parser() -> cli.Parser:
+def parser() -> Any:
     """Return the parser of the command's options."""
-    return cli.parser(_command, PROG)
+    return commands.parser("figure4", PROG)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(_command, PROG, arguments)
+    return commands.run("figure4", PROG, arguments)
 
 
 if __name__ == "__main__":

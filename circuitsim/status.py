@@ -1,21 +1,21 @@
 """How far a study is: ``python -m circuitsim.status``."""
 
 import sys
+from typing import Any
 
-from circuitsim.commands import cli
-from circuitsim.commands import status as _command
+from circuitsim import commands
 
 PROG = "python -m circuitsim.status"
 
 
-def parser() -> cli.Parser:
+def parser() -> Any:
     """Return the parser of the command's options."""
-    return cli.parser(_command, PROG)
+    return commands.parser("status", PROG)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(_command, PROG, arguments)
+    return commands.run("status", PROG, arguments)
 
 
 if __name__ == "__main__":

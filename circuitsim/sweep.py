@@ -1,21 +1,21 @@
 """Convergence studies of the weights' SNR over a grid: ``python -m circuitsim.sweep``."""
 
 import sys
+from typing import Any
 
-from circuitsim.commands import cli
-from circuitsim.commands import sweep as _command
+from circuitsim import commands
 
 PROG = "python -m circuitsim.sweep"
 
 
-def parser() -> cli.Parser:
+def parser() -> Any:
     """Return the parser of the command's options."""
-    return cli.parser(_command, PROG)
+    return commands.parser("sweep", PROG)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return cli.run(_command, PROG, arguments)
+    return commands.run("sweep", PROG, arguments)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,9 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         return command.body(parsed)
     except KeyboardInterrupt:
         _say(prog, "interrupted" + _told(kept))
+        # One that has passed through a library's `exec` of a text counts as unhandled for Python,
+        # which then ends by the signal whatever is returned here; another `exec` forgets it.
+        exec("")
         return EXIT_INTERRUPTED
     except Stopped:
         _say(prog, "stopped by SIGTERM" + _told(kept))

@@ -141,8 +141,8 @@ milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, val
     >>> images, labels = rng.random((60, 8, 8)), np.array(["dark", "light"] * 30)
     >>> images[labels == "light"] += 1
     >>> classifier = Classifier(epochs=5, width=4, batch_size=10).fit(images / 2, labels)
-    >>> classifier.score(images / 2, labels)
-    1.0
+    >>> classifier.score(images / 2, labels) > 0.9
+    True
     """
 
     _estimator_type = "classifier"  # scikit-learn before 1.6

@@ -59,7 +59,8 @@ def make_batch(
         state.elapsed = 7 * steps * dt
     circuits = () if shared_inputs else (n_circuits,)
     inputs = rng.standard_normal((n_presentations, *circuits, n_inputs))
-    defaults = {"alpha": 10.0, "tau": 30.0, "b": 1.0, "gamma": 0.01}
+    tau = parameters.get("tau", 30.0)
+    defaults = {"alpha": 10.0, "tau": tau, "tau_inh": tau, "b": 1.0, "gamma": 0.01, "sigma": 0.0}
     return Batch(
         w_init=w_init,
         inputs=ArrayInputs(inputs),
@@ -235,7 +236,10 @@ class TestInvariances:
             w_init=batch.w_init[one],
             inputs=ArrayInputs(batch.input_block(0, 300)[:, one]),
             state=State(*(getattr(state, name)[one] for name in STATE)),
-            **{name: getattr(batch, name)[one] for name in ("alpha", "tau", "b", "gamma")},
+            **{
+                name: getattr(batch, name)[one]
+                for name in ("alpha", "tau", "b", "gamma", "tau_inh", "sigma")
+            },
         )
         outcome = Propagator(codegen).run(alone)
         for name in STATE:

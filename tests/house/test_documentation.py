@@ -240,7 +240,8 @@ def test_versions_agree():
 ROOMS = (
     {"public", "version", "processwide", "values", "validation", "plugins", "interrupts", "checks"},
     {"files"},
-    {"expressions", "rules", "schedules", "inputs", "measures", "theory", "equations", "parameters",
+    {"expressions", "rules", "schedules", "inputs", "measures", "theory", "equations", "dynamics",
+     "parameters",
      "typesetting", "description"},
     {"engines"},
     {"vision"},
