@@ -1,3 +1,4 @@
+from . import initial as initial
 from . import inputs as inputs
 from . import measures as measures
 from . import rules as rules
@@ -14,8 +15,10 @@ from .schedules import ConstantRate as ConstantRate
 from .schedules import HyperbolicRate as HyperbolicRate
 from .schedules import InverseSqrtRate as InverseSqrtRate
 from .studies.export import export_weights as export_weights
+from .studies.plotting import plot as plot
 from .studies.sweep import load as load
 from .studies.sweep import load_weights as load_weights
+from .sweep import sweep as sweep
 from .validation import ParameterError as ParameterError
 from .values import per_neuron as per_neuron
 from .version import __version__ as __version__

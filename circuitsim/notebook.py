@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from circuitsim import measures, theory
 from circuitsim.engines.simulation import log_spaced, simulate
 from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
-from circuitsim.plots.style import COLOURS, paper
+from circuitsim.plots.style import COLOURS, paper, rule_style
 from circuitsim.public import own
 from circuitsim.rules import RULES
 from circuitsim.validation import ParameterError
@@ -33,7 +33,6 @@ _DPI = 110
 _NEURONS = 100
 _SHOWN = 5  # neurons whose rates or weights are drawn
 _POINTS = 1200  # of a curve: as many as can be seen
-_RULE_COLOURS = dict(zip(RULES, COLOURS, strict=False))
 
 
 @dataclass(frozen=True)
@@ -284,7 +283,7 @@ def learning(
     with paper():
         figure = _figure(3.4)
         axis = figure.add_axes((0.09, 0.14, 0.45, 0.84))
-        axis.plot(run["presentation"], np.log10(run["inverse_snr_w"]), color=_RULE_COLOURS[rule])
+        axis.plot(run["presentation"], np.log10(run["inverse_snr_w"]), color=rule_style(rule)[0])
         for (label, weights), dash in zip(ends.items(), (":", "-."), strict=True):
             with np.errstate(divide="ignore"):
                 level = float(np.log10(measures.inverse_snr_w(weights)))
@@ -346,7 +345,7 @@ def inhibition(gamma: float = 0.01, presentation: float = 150.0, tau: float = 30
                     )
                     for alpha in alphas
                 ]
-                shared = {"color": _RULE_COLOURS[rule], "linestyle": dash, "label": label}
+                shared = {"color": rule_style(rule)[0], "linestyle": dash, "label": label}
                 left.plot(alphas, np.log10(measures.inverse_snr_w(ends)), **shared)
                 right.plot(alphas, measures.mean_weight_kept(ends, w_init), **shared)
         for axis in (left, right):

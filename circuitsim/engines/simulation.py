@@ -421,8 +421,9 @@ def _label(batch: Batch, outcome: Outcome) -> xr.Dataset:
         coordinates[name] = (over, values if name in batch.arrays else values[0])
     dataset = xr.Dataset(variables, coordinates)
     for name in map(str, dataset.variables):
-        unit = "ms" if name in ("time", "elapsed", "tau", "tau_inh") else "1"
-        dataset[name].attrs = {"long_name": LONG_NAMES[name], "units": unit}
+        # A unit of "1" would stand in brackets beside every label of xarray's plots.
+        unit = {"units": "ms"} if name in ("time", "elapsed", "tau", "tau_inh") else {}
+        dataset[name].attrs = {"long_name": LONG_NAMES[name]} | unit
     dataset.attrs = {
         f"{name}_ms" if name in ("tau", "tau_inh") else name: float(dataset[name])
         for name in parameters

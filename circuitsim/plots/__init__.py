@@ -1,9 +1,12 @@
 """Figures, drawn without touching the state of matplotlib.pyplot."""
 
 from circuitsim.plots.benchmarks import timings
+from circuitsim.plots.circuit import overview
 from circuitsim.plots.classifiers import classifiers
 from circuitsim.plots.companions import endpoint, rates
-from circuitsim.plots.convergence import figure4, sweep
+from circuitsim.plots.convergence import figure4, run, sweep
 from circuitsim.plots.style import save
 
-__all__ = ["classifiers", "endpoint", "figure4", "rates", "save", "sweep", "timings"]
+__all__ = [
+    "classifiers", "endpoint", "figure4", "overview", "rates", "run", "save", "sweep", "timings",
+]  # fmt: skip

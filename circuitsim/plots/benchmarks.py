@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from circuitsim.plots.style import COLOURS, TEXT_WIDTH, paper
+from circuitsim.plots.style import COLOURS, TEXT_WIDTH, Picture, paper
 
 
 def timings(found: Mapping[str, Mapping[tuple[str, int], float]]) -> Figure:
@@ -23,7 +23,7 @@ def timings(found: Mapping[str, Mapping[tuple[str, int], float]]) -> Figure:
     """
     axes_names = list(dict.fromkeys(axis for times in found.values() for axis, _ in times))
     with paper():
-        figure = Figure(figsize=(TEXT_WIDTH, 3.0))
+        figure = Picture(figsize=(TEXT_WIDTH, 3.0))
         panels = figure.subplots(1, len(axes_names), sharey=True, squeeze=False)[0]
         for panel, axis in zip(panels, axes_names, strict=True):
             for number, (name, times) in enumerate(found.items()):

@@ -12,13 +12,20 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from circuitsim import measures
-from circuitsim.plots.style import COLOURS, COLUMN, TEXT_WIDTH, THIN, panel_letter, paper
+from circuitsim.plots.style import (
+    COLOURS,
+    COLUMN,
+    TEXT_WIDTH,
+    THIN,
+    Picture,
+    legend_below,
+    panel_letter,
+    paper,
+    rule_style,
+)
 
-_METHODS = {"instant": 0, "circuit": 1, "inhibition_gated": 2, "mean_subtracted": 3}
-_OTHER = 5  # colour of rules from outside
-_MARKERS = {"instant": "o", "circuit": "s", "inhibition_gated": "D", "mean_subtracted": "^"}
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1, 1, 1)))
-_CONV, _LC = COLOURS[6], COLOURS[4]
+_NEVER = {"conv": COLOURS[6], "lc": COLOURS[4]}  # do not sleep
 
 
 def classifiers(dataset: xr.Dataset) -> Figure:
@@ -42,11 +49,11 @@ def classifiers(dataset: xr.Dataset) -> Figure:
     curves = (
         ("test_top1", "test top-1 (%)"),
         ("train_top1", "training top-1 (%)"),
-        ("snr_w_before_sleep", r"SNR$_w$"),
+        ("snr_w_before_sleep", "SNR$_w$ (Eq. 6)\n(higher = more alike)"),
     )
     with paper():
         width = COLUMN if len(paddings) == 1 else max(TEXT_WIDTH, 2.4 * len(paddings))
-        figure = Figure(figsize=(width, 7.6))
+        figure = Picture(figsize=(width, 7.0))
         axes = figure.subplots(1 + len(curves), len(paddings), sharey="row", squeeze=False)
         for column, padding in enumerate(paddings):
             part = dataset.sel(padding=padding)
@@ -68,53 +75,54 @@ def classifiers(dataset: xr.Dataset) -> Figure:
             panel_letter(axis, letter)
             axis.set_ylabel(label)
         figure.align_ylabels(axes[:, 0])
-        figure.legend(
-            handles=[_handle(variant, variants) for variant in variants],
-            loc="outside lower center",
-            ncols=3 if width > COLUMN else 2,
-            columnspacing=1.0,
-            handlelength=2.8,
-        )
+        legend_below(figure, [_handle(v, variants) for v in variants], handlelength=2.8)
     return figure
 
 
 def label(variant: str) -> str:
     """Name of a variant, as people read it."""
-    if variant in ("conv", "lc"):
-        return {"conv": "convolutional", "lc": "locally connected"}[variant]
-    method, _, every = variant.partition("-")
+    method, _, rest = variant.partition("-")
+    if method in _NEVER:
+        name = {"conv": "convolutional", "lc": "locally connected"}[method]
+        return f"{name}, {rest[1:]} crops of each image" if rest else name
     method = method.replace("_", " ")
-    return f"{method}, every {'batch' if every == '1' else f'{every} batches'}"
+    return f"{method}, every {'batch' if rest == '1' else f'{rest} batches'}"
+
+
+def _interval(variant: str) -> int | None:
+    """Batches from one sleep to the next; None without sleep."""
+    method, _, rest = variant.partition("-")
+    return None if method in _NEVER else int(rest)
+
+
+def _intervals(variants: list[str]) -> list[int]:
+    return sorted({found for v in variants if (found := _interval(v)) is not None})
 
 
 def _against_interval(axis: Axes, part: xr.Dataset, variants: list[str]) -> None:
-    every = sorted({int(v.partition("-")[2]) for v in variants if "-" in v}, reverse=True)
-    places = {interval: n for n, interval in enumerate(every, 1)}
-    # Methods side by side where they have the same interval.
-    methods = list(dict.fromkeys(v.partition("-")[0] for v in variants if "-" in v))
-    methods.sort(key=lambda method: _METHODS.get(method, _OTHER))
-    shifts = dict(zip(methods, np.linspace(-0.12, 0.12, len(methods)), strict=True))
+    every = _intervals(variants)
+    places: dict[int | None, int] = {interval: n for n, interval in enumerate(every)}
+    places[None] = len(every)
     last = 100 * part["test_top1"].isel(epoch=-1)
-    lines: dict[str, list[tuple[float, float]]] = {}
+    lines: dict[str, list[tuple[int, float]]] = {}
     for variant in variants:
         mean, spread = _moments(last.sel(variant=variant).to_numpy()[:, np.newaxis])
         if np.isnan(mean[0]):
             continue
-        colour = _style(variant, variants)[0]
-        if variant in ("conv", "lc"):
-            axis.axhline(mean[0], color=colour, lw=THIN, ls="-" if variant == "conv" else "--")
+        colour, _, marker = _style(variant, variants)
+        x = places[_interval(variant)]
+        if _interval(variant) is None:
+            axis.axhline(mean[0], color=colour, lw=THIN, ls="--" if marker else "-")
             axis.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=colour, alpha=0.15, lw=0)
-        if variant != "conv":
-            method, _, interval = variant.partition("-")
-            x = places[int(interval)] + shifts[method] if interval else 0.0
+        else:
             lines.setdefault(colour, []).append((x, mean[0]))
+        if marker:
             axis.errorbar(
-                x, mean[0], spread[0], color=colour, marker=_MARKERS.get(method, "o"),
-                markersize=4, capsize=2, lw=1.0,
-            )  # fmt: skip
+                x, mean[0], spread[0], color=colour, marker=marker, markersize=4, capsize=2, lw=1.0
+            )
     for colour, points in lines.items():
         axis.plot(*zip(*sorted(points), strict=True), color=colour, lw=THIN, alpha=0.5)
-    axis.set_xticks([0, *places.values()], ["never", *map(str, every)])
+    axis.set_xticks(list(places.values()), [*map(str, every), "never"])
     axis.set_xlim(-0.4, len(every) + 0.4)
     axis.set_xlabel("batches from sleep to sleep")
 
@@ -133,7 +141,7 @@ def _over_epochs(axis: Axes, one: xr.Dataset, name: str, variant: str, variants:
         mean, low, high = np.exp(mean), np.exp(low), np.exp(high)
     if np.isnan(mean).all():
         return
-    colour, dash = _style(variant, variants)
+    colour, dash, _ = _style(variant, variants)
     epochs = one["epoch"].to_numpy()
     axis.plot(epochs, mean, color=colour, linestyle=dash, lw=1.2)
     axis.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
@@ -158,16 +166,16 @@ def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     return values.mean(axis=0), spread
 
 
-def _style(variant: str, variants: list[str]) -> tuple[str, object]:
-    """A colour for each method, a dash for each interval."""
-    if variant in ("conv", "lc"):
-        return (_CONV, "-") if variant == "conv" else (_LC, "-")
-    method = variant.partition("-")[0]
-    alike = [v for v in variants if v.startswith(f"{method}-")]
-    return COLOURS[_METHODS.get(method, _OTHER)], _DASHES[alike.index(variant) % len(_DASHES)]
+def _style(variant: str, variants: list[str]) -> tuple[str, Any, str]:
+    """A colour and a marker for each method, a dash for each interval."""
+    method, _, rest = variant.partition("-")
+    if method in _NEVER:
+        return _NEVER[method], _DASHES[1] if rest else "-", "o" if method == "lc" else ""
+    colour, marker = rule_style(method)
+    every = _intervals(variants).index(int(rest))
+    return colour, _DASHES[every % len(_DASHES)], marker
 
 
 def _handle(variant: str, variants: list[str]) -> Line2D:
-    colour, dash = _style(variant, variants)
-    marker = _MARKERS.get(variant.partition("-")[0], "o" if variant == "lc" else "")
+    colour, dash, marker = _style(variant, variants)
     return Line2D([], [], color=colour, ls=dash, marker=marker, markersize=4, label=label(variant))

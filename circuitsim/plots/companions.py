@@ -15,16 +15,21 @@ from numpy.typing import NDArray
 
 from circuitsim.plots.style import (
     COLOURS,
+    ENDS,
+    INVERSE_SNR,
     TEXT_WIDTH,
     THIN,
+    Picture,
+    legend_below,
     mean_and_band,
     panel_letter,
     paper,
+    rule_style,
 )
 
 _GREY = "0.3"
 _DASHED = (0, (4, 2))
-_LIMITS = {"settled": "-.", "averaged": _DASHED}
+_LIMITS = {name: ENDS[name][0] for name in ("settled", "averaged")}
 
 
 def rates(groups: Mapping[str, xr.Dataset]) -> Figure:
@@ -45,7 +50,7 @@ def rates(groups: Mapping[str, xr.Dataset]) -> Figure:
     time = dataset["time"].to_numpy()
     borders = np.linspace(0, time[-1], dataset.sizes["presentation"] + 1)
     with paper():
-        figure = Figure(figsize=(TEXT_WIDTH, 3.4))
+        figure = Picture(figsize=(TEXT_WIDTH, 3.4))
         axes = figure.subplots(
             2,
             dataset.sizes["stretch"],
@@ -113,7 +118,7 @@ def endpoint(groups: Mapping[str, xr.Dataset]) -> Figure:
     alphas = published["alpha"].to_numpy()
     with paper():
         columns = len(alphas) + 1
-        figure = Figure(figsize=(max(TEXT_WIDTH, 1.75 * columns), 4.0))
+        figure = Picture(figsize=(max(TEXT_WIDTH, 1.75 * columns), 3.8))
         axes = figure.subplots(2, columns, sharex="col", sharey="row", squeeze=False)
         for row, name in zip(axes, ("inverse_snr_w", "mean_weight_kept"), strict=True):
             for axis, alpha in zip(row, alphas, strict=False):
@@ -125,20 +130,19 @@ def endpoint(groups: Mapping[str, xr.Dataset]) -> Figure:
             axis.set_xlabel("presentations")
         axes[0, -1].set_title("end of long runs")
         axes[1, -1].set_xlabel(r"inhibition $\alpha$")
-        axes[0, 0].set_ylabel(r"$\log_{10}$ inverse SNR$_w$")
+        axes[0, 0].set_ylabel(INVERSE_SNR)
         axes[1, 0].set_ylabel("share of the mean kept")
         axes[1, 0].set_ylim(0, 1.05)
         for letter, axis in zip("AB", axes[:, 0], strict=True):
             panel_letter(axis, letter)
-        figure.legend(
-            handles=_handles(published), loc="outside lower center", ncols=5, columnspacing=1.2
-        )
+        legend_below(figure, _handles(published))
     return figure
 
 
 def _run(axis: Axes, dataset: xr.Dataset, name: str) -> None:
     x = dataset["presentation"].to_numpy()
-    for colour, rule in zip(COLOURS, dataset["rule"].to_numpy(), strict=False):
+    for rule in dataset["rule"].to_numpy():
+        colour, _ = rule_style(rule)
         of_rule = dataset.sel(rule=rule)
         values = _drawn(of_rule[name].transpose("trial", "presentation"))
         mean_and_band(axis, x, values, colour)
@@ -150,7 +154,8 @@ def _run(axis: Axes, dataset: xr.Dataset, name: str) -> None:
 
 
 def _ends(axis: Axes, long: xr.Dataset, theory: xr.Dataset, name: str) -> None:
-    for colour, marker, rule in zip(COLOURS, "os", long["rule"].to_numpy(), strict=False):
+    for rule in long["rule"].to_numpy():
+        colour, marker = rule_style(rule)
         for limit, dash in _LIMITS.items():
             line = theory[f"{limit}_{name}"].sel(rule=rule)
             axis.plot(
@@ -182,12 +187,11 @@ def _drawn(values: xr.DataArray) -> NDArray[np.float64]:
 def _handles(published: xr.Dataset) -> list[Line2D]:
     words = {"circuit": "circuit", "inhibition_gated": "inhibition-gated"}
     handles = [
-        Line2D([], [], color=colour, label=words.get(rule, rule))
-        for colour, rule in zip(COLOURS, published["rule"].to_numpy(), strict=False)
+        Line2D([], [], color=rule_style(rule)[0], label=words.get(rule, rule))
+        for rule in published["rule"].to_numpy()
     ]
     for style, label in (
-        ({"linestyle": _LIMITS["settled"]}, "end point, rates settled"),
-        ({"linestyle": _LIMITS["averaged"]}, "end point with transients"),
+        *(({"linestyle": dash}, ENDS[name][1]) for name, dash in _LIMITS.items()),
         ({"linestyle": "none", "marker": "o", "markersize": 3.5}, "long runs"),
     ):
         handles.append(Line2D([], [], color=_GREY, linewidth=THIN + 0.2, label=label, **style))

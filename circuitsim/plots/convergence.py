@@ -1,37 +1,51 @@
-"""How the weights' SNR converges: the curves of a sweep, and Figure 4 of the paper."""
+"""How the weights' SNR converges: curves of a run, of a sweep, and Figure 4 of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoMinorLocator, MaxNLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from circuitsim import measures, rules, theory
+from circuitsim.dynamics import Dynamics
+from circuitsim.plots.circuit import before_and_after
 from circuitsim.plots.style import (
     COLOURS,
     COLUMN,
+    ENDS,
+    INVERSE_SNR,
     TEXT_WIDTH,
     THIN,
+    Picture,
+    legend_below,
     mean_and_band,
     note,
     panel_letter,
     paper,
 )
+from circuitsim.validation import ParameterError
+from circuitsim.values import ms
 
+_GREY = "0.3"
 _DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
 def sweep(dataset: xr.Dataset) -> Figure:
-    """Plot the curves of a sweep: log10 of 1/SNR_w over presentations, a panel for each k.
+    """Plot a sweep: log10 of the weights' inverse SNR over presentations, a panel for each k.
 
-    Mean over trials with a band of one standard deviation; dotted, the end point of Eq. 5 (the
-    paper's theoretical minimum); dash-dotted, the simulated rule's own end point if it has one.
+    A colour for each gamma, a dash for each alpha. Mean over trials with a band of one standard
+    deviation; dotted, the end point of Eq. 5 (the paper's theoretical minimum); dash-dotted, the
+    simulated rule's own end point, for settled rates, if it has one.
 
     Parameters
     ----------
@@ -43,46 +57,132 @@ def sweep(dataset: xr.Dataset) -> Figure:
     matplotlib.figure.Figure
     """
     panels = list(product(dataset["k"].to_numpy(), dataset["neurons"].to_numpy()))
-    series = list(product(dataset["gamma"].to_numpy(), dataset["alpha"].to_numpy()))
+    gammas, alphas = (dataset[name].to_numpy() for name in ("gamma", "alpha"))
     channels = int(dataset.attrs.get("channels", 1))
-    several_alphas, several_neurons = (len(dataset[name]) > 1 for name in ("alpha", "neurons"))
-    own = _has_own_end(dataset) and bool(dataset["fixed_point_snr_w"].notnull().any())
-    labels = [
-        rf"$\gamma$ = {gamma:g}" + (rf", $\alpha$ = {alpha:g}" if several_alphas else "")
-        for gamma, alpha in series
-    ]
-    columns = min(len(panels), 3)
+    several_neurons = len(dataset["neurons"]) > 1
+    own = _has_own_end(dataset) and bool(dataset["fixed_point_inverse_snr_w"].notnull().any())
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    legend_lines = -(-(len(series) + 2) // columns)
-    height = 2.4 * lines + 0.2 * legend_lines + 0.3
-    figure = Figure(figsize=(max(COLUMN, 2.6 * columns), height), layout="constrained")
-    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for axis, (k, neurons) in zip(axes.flat, panels, strict=False):
-        for number, (gamma, alpha) in enumerate(series):
-            point = dataset.sel(k=k, neurons=neurons, gamma=gamma, alpha=alpha)
-            colour, dash = _style(number)
-            curve(axis, 1 / point["snr_w"], colour, dash)
-            limit(axis, 1 / point["theory_snr_w"], colour, ":")
-            if own:
-                limit(axis, 1 / point["fixed_point_snr_w"], colour, "-.")
-        title = f"k = {k}" + (f", {channels} channels" if channels > 1 else "")
-        axis.set_title(title + (f", {neurons} neurons" if several_neurons else ""), fontsize=9)
-        _tidy(axis)
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    for row in axes:
-        row[0].set_ylabel(r"$\log_{10}\,(1/\mathrm{SNR}_w)$", fontsize=9)
-    for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
-        axis.set_xlabel("presentations", fontsize=9)
-    figure.legend(
-        handles=_legend(labels, "the rule's own end point" if own else ""),
-        loc="outside lower center",
-        ncols=min(len(series) + 2, 2 * columns),
-        fontsize=7.5,
-        frameon=False,
-        handlelength=2.4,
-    )
+    with paper():
+        narrow = COLUMN if len(gammas) + len(alphas) <= 5 else 1.4 * COLUMN
+        size = (max(narrow, 2.4 * columns), 0.3 + 2.0 * lines)
+        figure = Picture(figsize=size)
+        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for axis, (k, neurons) in zip(axes.flat, panels, strict=False):
+            for colour, gamma in zip(_colours(len(gammas)), gammas, strict=True):
+                of_gamma = dataset.sel(k=k, neurons=neurons, gamma=gamma)
+                limit(axis, of_gamma["theory_inverse_snr_w"].isel(alpha=0), colour, "theory")
+                for dash, alpha in zip(_dashes(len(alphas)), alphas, strict=True):
+                    point = of_gamma.sel(alpha=alpha)
+                    curve(axis, point["inverse_snr_w"], colour, dash)
+                    if own:
+                        limit(axis, point["fixed_point_inverse_snr_w"], colour, "settled")
+            title = f"$k$ = {k}" + (f", {channels} channels" if channels > 1 else "")
+            axis.set_title(title + (f", {neurons} neurons" if several_neurons else ""))
+            axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], integer=True))
+        for number, axis in enumerate(axes.flat):
+            if number >= len(panels):
+                axis.remove()
+            elif number + columns >= len(panels):  # nothing is below it
+                axis.set_xlabel("presentations")
+                axis.tick_params(labelbottom=True)
+        for row in axes:
+            row[0].set_ylabel(INVERSE_SNR)
+        legend_below(figure, _legend(gammas, alphas, ["theory", "settled"] if own else ["theory"]))
     return figure
+
+
+def run(dataset: xr.Dataset, covariance: ArrayLike | None = None) -> Figure:
+    """Plot how the weights of circuits become alike, and kernels before and after.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As `circuitsim.simulate` returns it, of one circuit or a batch.
+    covariance : array_like, shape (input, input), optional
+        Mean over inputs of x x^T, for the end points; by default the identity, that of independent
+        inputs N(0, 1).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        On the left the inverse SNR of the weights over presentations, a colour for each circuit,
+        with the end points of its rule where they are known; on the right the weights of ten
+        neurons of the (first) circuit, as images if the inputs make a square.
+
+    Raises
+    ------
+    ParameterError
+        If the Dataset is not a result of `circuitsim.simulate`.
+    """
+    for name in ("inverse_snr_w", "weights", "w_init"):
+        if name not in dataset:
+            raise ParameterError("run", f"must be a result of circuitsim.simulate: has no {name}",
+                                 sorted(map(str, dataset.data_vars)))  # fmt: skip
+    circuits = dataset if "circuit" in dataset.dims else dataset.expand_dims("circuit")
+    colours = _colours(circuits.sizes["circuit"])
+    drawn: list[str] = []
+    with paper():
+        figure = Picture(figsize=(TEXT_WIDTH, 2.6))
+        panels = figure.subplot_mosaic("AB;AC", width_ratios=(1.1, 1))
+        left = panels["A"]
+        for number, colour in enumerate(colours):
+            one = circuits.isel(circuit=number)
+            curve(left, one["inverse_snr_w"].expand_dims("trial"), colour)
+            for name, level in _ends(one, covariance).items():
+                limit(left, level, colour, name)
+                drawn += [] if name in drawn else [name]
+        left.set(xlabel="presentations", ylabel=INVERSE_SNR)
+        left.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+        first = circuits.isel(circuit=0)
+        weights = (first[name].to_numpy() for name in ("w_init", "weights"))
+        before_and_after((panels["B"], panels["C"]), *weights)
+        words = _told_apart(circuits)
+        handles = [Line2D([], [], color=c, label=w) for c, w in zip(colours, words, strict=True)]
+        legend_below(figure, [*handles, *_limits(drawn)])
+    return figure
+
+
+def _told_apart(circuits: xr.Dataset) -> list[str]:
+    """What circuits of a batch differ in, in words."""
+    signs = {"gamma": r"$\gamma$", "alpha": r"$\alpha$", "tau": r"$\tau$", "b": "$b$"}
+    varied = [name for name in signs if name in circuits and circuits[name].dims == ("circuit",)]
+    rule = str(circuits.attrs.get("rule", "circuit")).partition(" =")[0].replace("_", " ")
+    words = []
+    for number in range(circuits.sizes["circuit"]):
+        values = [f"{signs[n]} = {float(circuits[n][number]):g}" for n in varied]
+        more = f"circuit {number}" if circuits.sizes["circuit"] > 1 else rule
+        words.append(", ".join(values) or more)
+    return words
+
+
+def _ends(one: xr.Dataset, covariance: ArrayLike | None) -> dict[str, xr.DataArray]:
+    """Inverse SNR at the end points of a circuit's rule, where there is a closed form."""
+    of = one.attrs
+    scalar = all(name in one and not one[name].ndim for name in ("gamma", "alpha", "tau"))
+    if not scalar or "rule" not in of:
+        return {}
+    start, gamma, alpha = one["w_init"].to_numpy(), float(one["gamma"]), float(one["alpha"])
+    ends = {"theory": theory.fixed_point(start, gamma, "mean_subtracted", 0.0, covariance)}
+    published = Dynamics()
+    linear = of.get("excitatory", "").endswith(published.excitatory) and of.get(
+        "interneuron", ""
+    ).endswith(published.interneuron)
+    try:
+        rule = rules.get(of["rule"])
+        if rule.averaged is not None and not rule.per_presentation and linear:
+            ends["averaged"] = theory.fixed_point(
+                start, gamma, rule.name, alpha, covariance, float(one["tau"]) * ms,
+                of["presentation_ms"] * ms,
+                of["dt_ms"] * ms if np.isfinite(of["dt_ms"]) else None, limit=True,
+            )  # fmt: skip
+    except ParameterError:  # of another session's rules
+        pass
+    return {
+        name: xr.DataArray(measures.inverse_snr_w(weights))
+        for name, weights in ends.items()
+        if np.isfinite(weights).all()
+    }
 
 
 def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
@@ -90,7 +190,7 @@ def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
 
     A row for each panel, a column for each k, a colour for each gamma. Mean over trials with a band
     of one standard deviation; dotted, the end point of Eq. 5 (the paper's theoretical minimum);
-    dash-dotted, the end point of the circuit itself.
+    dashed, that of the circuit itself, with the transients of each presentation.
 
     Parameters
     ----------
@@ -106,21 +206,20 @@ def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
     kernels, gammas = some["k"].to_numpy(), some["gamma"].to_numpy()
     with paper():
         width = COLUMN if len(kernels) == 1 else max(TEXT_WIDTH, 1.8 * len(kernels))
-        figure = Figure(figsize=(width, 0.5 + 1.8 * len(panels)))
+        figure = Picture(figsize=(width, 0.3 + 1.8 * len(panels)))
         axes = figure.subplots(len(panels), len(kernels), sharex="row", sharey=True, squeeze=False)
         for row, (name, dataset) in zip(axes, panels.items(), strict=True):
             for axis, k in zip(row, kernels, strict=True):
-                for number, gamma in enumerate(gammas):
+                for colour, gamma in zip(_colours(len(gammas)), gammas, strict=True):
                     point = dataset.sel(k=k, gamma=gamma)
-                    colour, dash = _style(number)
-                    limit(axis, point["theory_inverse_snr_w"], colour, ":")
+                    limit(axis, point["theory_inverse_snr_w"], colour, "theory")
                     if _has_own_end(dataset):
-                        limit(axis, point["fixed_point_inverse_snr_w"], colour, "-.")
-                    curve(axis, point["inverse_snr_w"], colour, dash)
+                        limit(axis, point["averaged_inverse_snr_w"], colour, "averaged")
+                    curve(axis, point["inverse_snr_w"], colour)
                 axis.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
                 axis.xaxis.set_minor_locator(AutoMinorLocator(2))
             panel_letter(row[0], name.upper())
-            row[0].set_ylabel(r"$\log_{10}$ inverse SNR$_w$")
+            row[0].set_ylabel(INVERSE_SNR)
             what = "ideal rule (Eq. 4)"
             if _has_own_end(dataset):
                 what = rf"circuit, $\alpha$ = {dataset.attrs['alpha']:g}"
@@ -129,15 +228,8 @@ def figure4(panels: Mapping[str, xr.Dataset]) -> Figure:
             axis.set_title(f"$k$ = {k}")
         for axis in axes[-1]:
             axis.set_xlabel("presentations")
-        figure.legend(
-            handles=_legend(
-                [rf"$\gamma$ = {gamma:g}" for gamma in gammas],
-                "circuit's own end point" if any(map(_has_own_end, panels.values())) else "",
-            ),
-            loc="outside lower center",
-            ncols=len(gammas) + 2 if width > COLUMN else 2,
-            columnspacing=1.5,
-        )
+        ends = ["theory"] + ["averaged"] * any(map(_has_own_end, panels.values()))
+        legend_below(figure, _legend(gammas, [], ends))
     return figure
 
 
@@ -150,14 +242,14 @@ def curve(axis: Axes, inverse_snr: xr.DataArray, colour: str, dash: object = "-"
     mean_and_band(axis, x[shown], values[:, shown], colour, dash)
 
 
-def limit(axis: Axes, inverse_snr: xr.DataArray, colour: str, dash: str) -> None:
-    """Draw an end point, the mean over trials, as a horizontal line."""
+def limit(axis: Axes, inverse_snr: xr.DataArray, colour: str, end: str) -> None:
+    """Draw an end point (of `ENDS`), the mean over trials, as a horizontal line."""
     with np.errstate(divide="ignore"):
         value = float(np.log10(inverse_snr.to_numpy()).mean())
     if np.isfinite(value):
         # Dots on top, so that they show where lines of both kinds coincide.
-        above = 2.1 if dash == ":" else 2.0
-        axis.axhline(value, color=colour, linestyle=dash, linewidth=THIN, zorder=above)
+        above = 2.1 if end == "theory" else 2.0
+        axis.axhline(value, color=colour, linestyle=ENDS[end][0], linewidth=THIN, zorder=above)
 
 
 def _has_own_end(dataset: xr.Dataset) -> bool:
@@ -165,31 +257,39 @@ def _has_own_end(dataset: xr.Dataset) -> bool:
     return dataset.attrs.get("rule") != "mean_subtracted"
 
 
-def _style(number: int) -> tuple[str, object]:
-    """Colour and dashes of a series."""
-    return COLOURS[number % len(COLOURS)], _DASHES[number // len(COLOURS) % len(_DASHES)]
+def _colours(number: int) -> Sequence[str]:
+    """As many colours: those of the palette, or shades where they do not suffice."""
+    if number <= len(COLOURS):
+        return COLOURS[:number]
+    return [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, 0.92, number))]
 
 
-def _legend(labels: Sequence[str], own_end_point: str) -> list[Line2D]:
-    handles = []
-    for number, label in enumerate(labels):
-        colour, dash = _style(number)
-        handles.append(Line2D([], [], color=colour, linestyle=dash, label=label))
-    limits = [(":", "theoretical minimum (Eq. 5)")]
-    if own_end_point:
-        limits.append(("-.", own_end_point))
-    for dash, label in limits:
-        line = Line2D([], [], color="0.3", linestyle=dash, linewidth=THIN + 0.2, label=label)
-        handles.append(line)
-    return handles
+def _dashes(number: int) -> list[Any]:
+    return [_DASHES[i % len(_DASHES)] for i in range(number)]
+
+
+def _legend(gammas: Iterable[float], alphas: Iterable[float], ends: Sequence[str]) -> list[Line2D]:
+    """A colour for each gamma, a dash for each alpha where there are several, and end points."""
+    gammas, alphas = list(gammas), list(alphas)
+    handles = [
+        Line2D([], [], color=colour, label=rf"$\gamma$ = {gamma:g}")
+        for colour, gamma in zip(_colours(len(gammas)), gammas, strict=True)
+    ]
+    if len(alphas) > 1:
+        handles += [
+            Line2D([], [], color=_GREY, linestyle=dash, label=rf"$\alpha$ = {alpha:g}")
+            for dash, alpha in zip(_dashes(len(alphas)), alphas, strict=True)
+        ]
+    return handles + _limits(ends)
+
+
+def _limits(ends: Sequence[str]) -> list[Line2D]:
+    return [
+        Line2D([], [], color=_GREY, linestyle=dash, linewidth=THIN + 0.2, label=label)
+        for dash, label in map(ENDS.__getitem__, ends)
+    ]
 
 
 def _thinned(length: int) -> NDArray[np.int64]:
     """Which of many points to draw: no more than the paper can show."""
     return np.unique(np.linspace(0, length - 1, min(length, 800)).astype(np.int64))
-
-
-def _tidy(axis: Axes) -> None:
-    axis.tick_params(labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.margins(x=0)

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.style
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from numpy.typing import NDArray
 
 from circuitsim.files import atomic_write
 
 # Okabe and Ito's palette, readable with any colour vision, in an order that also differs in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# One colour and marker for how weights are shared, in every figure: a rule, or averaging.
+_OF_RULES = {
+    "instant": (COLOURS[0], "o"),
+    "circuit": (COLOURS[1], "s"),
+    "inhibition_gated": (COLOURS[2], "D"),
+    "mean_subtracted": (COLOURS[3], "^"),
+}
+# One dash for an end point of the weights, and what it is called.
+ENDS: dict[str, tuple[Any, str]] = {
+    "theory": (":", "theoretical minimum (Eq. 5)"),
+    "settled": ("-.", "own end point, rates settled"),
+    "averaged": ((0, (4, 2)), "own end point, with transients"),
+}
+INVERSE_SNR = "$\\log_{10}$ inverse SNR$_w$\n(lower = more alike)"  # label of an axis
 COLUMN, TEXT_WIDTH = 3.4, 7.0  # inches: one column of a paper, and both
 DPI = 200
+_SCREEN = 110  # dots per inch
 THIN = 0.9  # points: lines that are not data
 
 _PAPER = {
@@ -50,11 +70,56 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 
 
+class Picture(Figure):
+    """A figure that a notebook shows by itself, whether or not matplotlib is set up there."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        with paper():
+            self.savefig(stream, format="png", dpi=_SCREEN, metadata=_METADATA["png"])
+        return stream.getvalue()
+
+
 @contextmanager
 def paper() -> Iterator[None]:
     """Within this context, figures look the same whatever the user's own settings are."""
     with matplotlib.style.context(["default", _PAPER]):
         yield
+
+
+def rule_style(name: str) -> tuple[str, str]:
+    """Colour and marker of a rule, by its name, or of ``instant`` averaging."""
+    return _OF_RULES.get(name, (COLOURS[5], "v"))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], **more: Any) -> Legend:
+    """Put a legend below all panels, in as many columns as fit, and make room for its lines.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Its height becomes larger by that of the legend.
+    handles : sequence of matplotlib.artist.Artist
+        With their labels.
+    **more
+        As `matplotlib.figure.Figure.legend` takes it.
+
+    Returns
+    -------
+    matplotlib.legend.Legend
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    width, height = figure.get_size_inches()
+    for columns in range(min(len(handles), 6), 0, -1):
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.5, **more
+        )
+        needed = legend.get_window_extent(renderer)
+        if columns == 1 or needed.width <= 0.95 * width * figure.dpi:
+            figure.set_figheight(height + needed.height / figure.dpi)
+            return legend
+        legend.remove()
+    raise AssertionError  # one column is taken in any case
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -178,7 +178,15 @@ def _checked(dataset: xr.Dataset, declared: Group, name: str, path: Path) -> xr.
         sound &= not any(np.isnan(dataset[variable]).any() for variable in declared.variables)
     if not sound:
         raise ParameterError("file", "has not the numbers that it says it has", str(path))
-    return dataset.assign_coords(names)
+    return _plotted_well(dataset.assign_coords(names))
+
+
+def _plotted_well(dataset: xr.Dataset) -> xr.Dataset:
+    """Leave out the unit "1", which would stand in brackets beside every label of a plot."""
+    for variable in dataset.variables.values():
+        if variable.attrs.get("units") == "1":
+            del variable.attrs["units"]
+    return dataset
 
 
 def _values(axis: Any) -> np.ndarray[Any, Any]:

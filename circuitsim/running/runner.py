@@ -221,7 +221,7 @@ def run_parts(
     task = _Work(campaign, place, store, observer or Observer(), numbers)
     task.begin(retry_failed, check=True)
     if task.missing:
-        task.compute(_Here(), 1)
+        task.compute(Here(), 1)
     return task.summary
 
 
@@ -294,7 +294,7 @@ def _locked(place: Place) -> Iterator[Store]:
         yield store
 
 
-class _Here(Executor):
+class Here(Executor):
     """Runs everything in this process, at once."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

@@ -436,7 +436,11 @@ def caption(figure: Figure4, panels: Groups, command_line: str) -> str:
         f"signal-to-noise ratio of the weights over presentations; mean of {several}"
         + (", and one standard deviation (band)" if study.trials > 1 else "")
         + ". Dotted: the theoretical minimum (the end point of Eq. 5)."
-        + (" Dash-dotted: the circuit's own end point." if "b" in panels else ""),
+        + (
+            " Dashed: the circuit's own end point, with the transients of each presentation."
+            if "b" in panels
+            else ""
+        ),
         "",
         *(f"- **{name.upper()}** {_settings(name, s)}" for name, s in made.items()),
         "",
@@ -516,9 +520,9 @@ def _differences(panels: Mapping[str, xr.Dataset], made: Mapping[str, Study]) ->
             "circuit loses part of the mean of the weights too, so it does not tend to the "
             "theoretical minimum: deviations shrink faster than the mean, the curve falls below "
             "the end point where gamma is small, and drifts back as the mean decays. That line "
-            "takes rates to be settled at all times. With the transients of each presentation "
-            "(averaged, below; see the figure endpoint) the end point is higher; at the published "
-            "settings the circuit with gamma = 0.1 has reached it."
+            "is the averaged end point, which includes the transients of each presentation; at the "
+            "published settings the circuit with gamma = 0.1 has reached it. With rates that are "
+            "settled at all times (own end, below; see the figure endpoint) it would be lower."
         )
     return texts
 

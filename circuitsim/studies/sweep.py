@@ -9,9 +9,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from circuitsim.engines import registry
 from circuitsim.engines.simulation import LONG_NAMES, simulate
 from circuitsim.inputs import GaussianInputs, StackedInputs, check_correlation, equicorrelated
 from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
-from circuitsim.running import results
+from circuitsim.running import results, runner
 from circuitsim.running.campaign import (
     NUMBER,
     Arrays,
@@ -38,7 +40,7 @@ from circuitsim.running.campaign import (
     shown,
 )
 from circuitsim.studies import tables, timing
-from circuitsim.validation import ParameterError, whole_steps
+from circuitsim.validation import ParameterError, integer, whole_steps
 from circuitsim.values import ms
 
 if TYPE_CHECKING:
@@ -482,17 +484,19 @@ class Study(Campaign[Cell]):
 
         ``read`` gives the result of a cell, None for one that is not finished.
         """
-        theory, own_end = (LIMITS.index(f"{end}_snr_w") for end in ("theory", "fixed_point"))
+        theory, own_end = (
+            LIMITS.index(f"{end}_inverse_snr_w") for end in ("theory", "fixed_point")
+        )
         for k, gamma, alpha, neurons in itertools.product(*(getattr(self, n) for n in self.grid)):
             cells = (Cell(k, neurons, gamma, alpha, trial) for trial in range(self.trials))
             found = [result for result in map(read, cells) if result is not None]
             limits = np.array([result["limits"] for result in found]).reshape(-1, len(LIMITS))
-            snr = np.array([result["snr_w"] for result in found])
+            inverse = np.array([result["inverse_snr_w"] for result in found])
             point = (k, gamma, alpha, neurons)
-            yield tables.row(point, snr, limits[:, theory], limits[:, own_end])
+            yield tables.row(point, inverse, limits[:, theory], limits[:, own_end])
 
     def draw(self, groups: Groups) -> Figure:
-        """Plot SNR_w over presentations, a panel for each k."""
+        """Plot the inverse SNR of the weights over presentations, a panel for each k."""
         from circuitsim import plots
 
         return plots.sweep(groups[""])
@@ -560,6 +564,99 @@ def _limits(study: Study, cell: Cell, w_init: NDArray[np.float64]) -> NDArray[np
         limits[f"{prefix}_inverse_snr_w"] = float(measures.inverse_snr_w(weights))
         limits[f"{prefix}_snr_w"] = float(measures.snr_w(weights))
     return np.array(list(limits.values()))
+
+
+def sweep(
+    *,
+    output: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    **grid: Any,
+) -> xr.Dataset:
+    """Run circuits over a grid of parameters, and return how their weights converge.
+
+    What ``python -m circuitsim.sweep`` does, in this process: the same circuits, numbers, files.
+
+    Parameters
+    ----------
+    output : path, optional
+        netCDF file to keep the result in, with the finished circuits in a directory beside it: what
+        is there already is not run again. By default nothing is kept.
+    jobs : int
+        How many circuits' batches at a time: above 1 in threads, where the engine takes them, else
+        in processes, for which a script needs the usual ``if __name__ == "__main__":``.
+    progress : callable, optional
+        Called now and then with the fraction done.
+    **grid
+        As `circuitsim.studies.Study` takes them: ``k=[3, 5], gamma=[0.1, 0.01], rule="circuit"``.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `load` returns it; `circuitsim.plot` draws it.
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of its range, or the file holds another sweep.
+    RuntimeError
+        If circuits fail, as those do whose weights diverge.
+
+    Examples
+    --------
+    >>> import circuitsim as cs
+    >>> found = cs.sweep(k=[2, 3], gamma=0.01, trials=2, presentations=50, engine="propagator")
+    >>> found.inverse_snr_w.sizes["presentation"]
+    51
+    """
+    unknown = sorted(grid.keys() - Study.__dataclass_fields__.keys())
+    if unknown:
+        raise ParameterError(
+            unknown[0], "is no parameter of a sweep: see circuitsim.studies.Study", grid[unknown[0]]
+        )
+    study = Study(**grid)
+    study = replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
+    workers = integer("jobs", jobs, minimum=1)
+    with ExitStack() as stack:
+        if output is None:
+            home = stack.enter_context(TemporaryDirectory(prefix="circuitsim-"))
+            path = Path(home) / "sweep.nc"
+        else:
+            path = _not_of_another(Path(output), study)
+        here = None if study.threads or workers > 1 else runner.Here()
+        summary = runner.run(
+            study, path, here, jobs=workers, observer=_Told(progress), keep=output is not None
+        )
+        if summary.failures:
+            first = summary.failures[0]
+            raise RuntimeError(
+                f"{len(summary.failures)} of {summary.total} circuits failed, the first, "
+                f"{first.task}, with {first.error}"
+            )
+        return load(path)
+
+
+class _Told(runner.Observer):
+    """Passes on the share that is done."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    def advanced(self, share: float, done: float, total: int) -> None:
+        if self._progress is not None:
+            self._progress(share)
+
+
+def _not_of_another(path: Path, study: Study) -> Path:
+    if path.suffix != ".nc":
+        raise ParameterError("output", "must end in .nc", str(path))
+    if not path.absolute().parent.is_dir():
+        raise ParameterError("output", "must be in a directory that exists", str(path))
+    if path.exists() and not study.extends(there := study_in(path)):
+        raise ParameterError(
+            "output", f"holds another sweep ({study.difference(there)}); choose another", str(path)
+        )
+    return path
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:

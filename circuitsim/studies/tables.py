@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-NEAR_BEST = 0.9  # "within 10 % of its best"
+NEAR_BEST = 1.1  # "within 10 % of its lowest"
+_MEASURE = "log10 of the weights' inverse SNR (lower = more alike)"
 
 
 class Row(NamedTuple):
-    """One point of a study's grid; SNRs as log10 SNR_w, the mean over trials.
+    """One point of a study's grid; log10 of the weights' inverse SNR, the mean over trials.
 
     Attributes
     ----------
@@ -24,9 +25,9 @@ class Row(NamedTuple):
     theory, end_point : float
         At the end point of Eq. 5, and at that of the simulated rule (NaN if it has none).
     best : float
-        The highest on the way.
+        The lowest on the way.
     presentations_to_best : float
-        Presentations until SNR_w was first within 10 % of its best, the median over trials.
+        Presentations until it was first within 10 % of its lowest, the median over trials.
     trials : int
         How many there are.
     """
@@ -46,7 +47,7 @@ class Row(NamedTuple):
 
 def row(
     point: tuple[int, float, float, int],
-    snr: NDArray[np.float64],
+    inverse: NDArray[np.float64],
     theory: NDArray[np.float64],
     end_point: NDArray[np.float64],
 ) -> Row:
@@ -56,19 +57,20 @@ def row(
     ----------
     point : tuple
         k, gamma, alpha, neurons.
-    snr : ndarray, shape (trial, presentation)
-        SNR_w from the start (0) to the last presentation; without any trial, all is NaN.
+    inverse : ndarray, shape (trial, presentation)
+        Inverse SNR of the weights (`circuitsim.measures.inverse_snr_w`) from the start (0) to the
+        last presentation; without any trial, all is NaN.
     theory, end_point : ndarray, shape (trial,)
-        SNR_w there.
+        The same there.
     """
     k, gamma, alpha, neurons = point
-    trials, none = len(snr), float("nan")
+    trials, none = len(inverse), float("nan")
     if trials == 0:
         return Row(k, gamma, alpha, neurons, none, none, none, none, none, none, 0)
-    best = snr.max(axis=1, keepdims=True)
-    reached = np.argmax(snr >= NEAR_BEST * best, axis=1)
+    best = inverse.min(axis=1, keepdims=True)
+    reached = np.argmax(inverse <= NEAR_BEST * best, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        final = np.log10(snr[:, -1])
+        final = np.log10(inverse[:, -1])
         return Row(
             k,
             gamma,
@@ -88,12 +90,12 @@ def rows(dataset: xr.Dataset) -> Iterator[Row]:
     """Summarise every point of the grid of a sweep's result (`circuitsim.load`)."""
     axes = [dataset[name].to_numpy().tolist() for name in ("k", "gamma", "alpha", "neurons")]
     order = ("k", "gamma", "alpha", "neurons", "trial")
-    snr = dataset["snr_w"].transpose(*order, "presentation").to_numpy()
-    theory = dataset["theory_snr_w"].transpose(*order).to_numpy()
-    end_point = dataset["fixed_point_snr_w"].transpose(*order).to_numpy()
-    for place in np.ndindex(snr.shape[:4]):
+    inverse = dataset["inverse_snr_w"].transpose(*order, "presentation").to_numpy()
+    theory = dataset["theory_inverse_snr_w"].transpose(*order).to_numpy()
+    end_point = dataset["fixed_point_inverse_snr_w"].transpose(*order).to_numpy()
+    for place in np.ndindex(inverse.shape[:4]):
         k, gamma, alpha, neurons = (axis[i] for axis, i in zip(axes, place, strict=True))
-        yield row((k, gamma, alpha, neurons), snr[place], theory[place], end_point[place])
+        yield row((k, gamma, alpha, neurons), inverse[place], theory[place], end_point[place])
 
 
 def summary(dataset: xr.Dataset) -> str:
@@ -111,13 +113,14 @@ def summary(dataset: xr.Dataset) -> str:
     """
     trials, last = dataset.sizes["trial"], int(dataset["presentation"][-1])
     lines = [
-        f"-log10 SNR_w after {last} presentations, mean +- standard deviation over {trials} "
+        _MEASURE,
+        f"after {last} presentations, mean +- standard deviation over {trials} "
         f"trial{'s' if trials > 1 else ''}",
         f"{_GROUPS} {'near best':>9}",
         f"{_HEADER} {'after':>9}",
     ]
     lines += [f"{_line(row)} {row.presentations_to_best:>9.0f}" for row in rows(dataset)]
-    lines.append("near best: presentations until SNR_w is within 10 % of its best, median")
+    lines.append("near best: presentations until it is within 10 % of its lowest, median")
     return "\n".join(lines)
 
 
@@ -131,7 +134,8 @@ def so_far(found: Iterable[Row], presentations: int, trials: int) -> Iterator[st
     presentations, trials : int
         Of the study.
     """
-    yield f"-log10 SNR_w after {presentations} presentations, over the trials finished so far"
+    yield _MEASURE
+    yield f"after {presentations} presentations, over the trials finished so far"
     yield f"{_GROUPS} {'trials':>9}"
     yield f"{_HEADER} {'finished':>9}"
     for row in found:
@@ -150,6 +154,6 @@ def _line(row: Row) -> str:
     if row.trials == 0:
         return f"{point}{'none yet':>15} {'-':>8} {'-':>8} {'-':>7}"
     spread = f" +- {row.spread:.2f}" if np.isfinite(row.spread) else ""
-    final = f"{-row.final:.2f}{spread}"
-    end_point = "-" if np.isnan(row.end_point) else f"{-row.end_point:.2f}"
-    return f"{point}{final:>15} {-row.theory:>8.2f} {end_point:>8} {-row.best:>7.2f}"
+    final = f"{row.final:.2f}{spread}"
+    end_point = "-" if np.isnan(row.end_point) else f"{row.end_point:.2f}"
+    return f"{point}{final:>15} {row.theory:>8.2f} {end_point:>8} {row.best:>7.2f}"

@@ -12,13 +12,15 @@ import numpy as np
 from brian2 import ms
 
 import circuitsim as cs
+from circuitsim.plots.style import rule_style
 
 rng = np.random.default_rng(0)
 w_init = 1 + rng.standard_normal((100, 9))
 alphas = np.geomspace(1, 100, 25)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained")
-for rule, colour in (("circuit", "#0072B2"), ("inhibition_gated", "#D55E00")):
+for rule in ("circuit", "inhibition_gated"):
+    colour, _ = rule_style(rule)
     for presentation, dash in ((None, "-"), (150 * ms, "--")):
         weights = [
             cs.theory.fixed_point(w_init, 0.01, rule, alpha, presentation=presentation)

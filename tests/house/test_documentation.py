@@ -240,9 +240,8 @@ def test_versions_agree():
 ROOMS = (
     {"public", "version", "processwide", "values", "validation", "plugins", "interrupts", "checks"},
     {"files"},
-    {"expressions", "rules", "schedules", "inputs", "measures", "theory", "equations", "dynamics",
-     "parameters",
-     "typesetting", "description"},
+    {"expressions", "rules", "schedules", "inputs", "initial", "measures", "theory", "equations",
+     "dynamics", "parameters", "typesetting", "description"},
     {"engines"},
     {"vision"},
     {"running"},

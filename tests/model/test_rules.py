@@ -291,7 +291,7 @@ def test_a_rule_without_an_end_point(tmp_path, capsys):
     options = [*OPTIONS, "--codegen", "numpy", "--jobs", 1, "--output", output]
     assert in_process(*options, "--rule", "saturating = tanh(r - b)") == 0
     said = capsys.readouterr()
-    assert said.out.splitlines()[3].split()[-3] == "-"
+    assert said.out.splitlines()[4].split()[-3] == "-"
     assert "nan" not in said.out + said.err
     dataset = cs.load(output)
     assert dataset.fixed_point_snr_w.isnull().all()

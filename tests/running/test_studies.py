@@ -104,7 +104,7 @@ def test_status_of_a_finished_study(finished, capsys):
     said = capsys.readouterr().out
     assert f"finished    {SIZE}" in said
     assert f"merged      in {finished}" in said
-    assert "-log10 SNR_w after 5 presentations" in said
+    assert "(lower = more alike)\nafter 5 presentations" in said
     assert max(map(len, said.splitlines()[6:])) < 80
 
 

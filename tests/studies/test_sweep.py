@@ -64,7 +64,7 @@ def test_the_result_is_as_promised(small):
     found = cs.measures.snr_w(weights.values)
     assert found == pytest.approx(dataset.snr_w.sel(k=3)[..., -1].values, rel=1e-9)
     assert cs.load_weights(directory / "out.nc", 3).equals(weights)
-    assert "-log10 SNR_w after 4 presentations" in done.stdout
+    assert "(lower = more alike)\nafter 4 presentations" in done.stdout
     assert str(directory / "out.nc") in done.stdout
     assert (directory / "out.png").stat().st_size > 5000
     assert done.stderr == ""  # quiet in a pipe
@@ -127,16 +127,16 @@ def test_table(small):
     dataset = cs.load(directory / "out.nc")
     rows = list(tables.rows(dataset))
     assert [(r.k, r.gamma) for r in rows] == [(2, 0.1), (2, 0.01), (3, 0.1), (3, 0.01)]
-    final = np.log10(dataset.snr_w.sel(k=3, gamma=0.01)[..., -1].values.ravel())
+    final = np.log10(dataset.inverse_snr_w.sel(k=3, gamma=0.01)[..., -1].values.ravel())
     assert rows[-1].final == pytest.approx(final.mean())
     assert rows[-1].spread == pytest.approx(final.std(ddof=1))
-    assert f"{-final.mean():.2f} +- {final.std(ddof=1):.2f}" in done.stdout
-    # A made-up curve: best 100 at presentation 3, first above 90 at presentation 2.
+    assert f"{final.mean():.2f} +- {final.std(ddof=1):.2f}" in done.stdout
+    # A made-up curve: lowest 1/100 at presentation 3, first below 1.1/100 at presentation 2.
     made_up = dataset.isel(k=[0], gamma=[0], trial=[0]).copy(deep=True)
-    made_up["snr_w"][:] = np.array([1.0, 50.0, 91.0, 100.0, 80.0])
+    made_up["inverse_snr_w"][:] = 1 / np.array([1.0, 50.0, 91.0, 100.0, 80.0])
     (row,) = tables.rows(made_up)
     assert row.presentations_to_best == 2
-    assert row.best == pytest.approx(2.0)
+    assert row.best == pytest.approx(-2.0)
 
 
 def test_weights_are_exported(small, tmp_path):
