@@ -6,6 +6,7 @@ import argparse
 import atexit
 import errno
 import gc
+import io
 import os
 import shlex
 import signal
@@ -21,6 +22,13 @@ EXIT_FAILED = 1  # the machine's failure, or a part of the work that failed
 EXIT_USER = 2  # the user's mistake
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+
+_LIMITS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this disk is used up",
+    errno.EFBIG: "a file would be larger than files may be here (ulimit -f)",
+}
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -96,6 +104,8 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
     # The collector need not look at all that was imported once more before the process ends, which
     # takes most of a second.
     atexit.register(gc.freeze)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
     previous = _handle_termination()
     try:
         parsed = parser(command, prog).parse_args(arguments)
@@ -131,7 +141,7 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         )
         return EXIT_FAILED
     except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        what = _LIMITS.get(error.errno or 0) or error.strerror or str(error)
         where = f"{error.filename}: " if error.filename else ""
         _say(prog, f"error: {where}{what}" + _told(kept))
         return EXIT_FAILED

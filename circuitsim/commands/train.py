@@ -242,9 +242,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def body(options: argparse.Namespace) -> int:
     """Train a network; return the exit code."""
-    import filelock
-
     from circuitsim.files import provenance
+    from circuitsim.files.locks import Taken
     from circuitsim.vision import checkpoints, parallel
     from circuitsim.vision.runs import Run
 
@@ -273,8 +272,10 @@ def body(options: argparse.Namespace) -> int:
             made = provenance.versions() | provenance.made_here()
             made["command_line"] = options.command_line
             _, diverged = run.carry_out(directory, data, observer.advanced, made, wait=False)
-        except filelock.Timeout:
-            raise cli.UsageError(f"--output {directory}: another process is training it") from None
+        except Taken as error:
+            raise cli.UsageError(
+                f"--output {directory}: another process is training it: {error}"
+            ) from None
         except (NotADirectoryError, PermissionError) as error:
             raise cli.UsageError(f"--output {directory}: {error.strerror}") from None
     if diverged is not None:

@@ -57,11 +57,15 @@ def atomic_write(
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read; give what a plain open would give.
-        temporary.chmod(0o666 & ~_mask())
+        # A file system that knows no permissions may refuse it.
+        with suppress(OSError):
+            temporary.chmod(0o666 & ~_mask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # what the user knows of
         raise
     if flush == "name":
         with suppress(OSError):  # not every file system can flush a directory
@@ -80,9 +84,12 @@ def _mask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; see `atomic_write`."""
+    """Write a text file, whole or not at all; see `atomic_write`.
+
+    Names of files in it that are no UTF-8 are written as they are.
+    """
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_text(path: Path, at_most: int = 2**26) -> str:

@@ -9,6 +9,7 @@ seal it, so sizes are checked before anything is read.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import h5py
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from circuitsim.files import atomic_write, open_regular
 from circuitsim.validation import ParameterError
@@ -32,22 +35,45 @@ Layout = Mapping[str, tuple[int, ...]]  # from the names of a group's variables 
 def writing(path: Path) -> Iterator[Callable[[xr.Dataset, str | None], None]]:
     """Give a function that adds a Dataset as a group (None: the root) of a new file.
 
+    The file is made in memory and written as bytes: HDF5 does not survive a full disk.
+
     Raises
     ------
     OSError
         If the file cannot be written; then whatever was there is as it was.
     """
-    with atomic_write(path) as temporary:
-        temporary.unlink()  # the library wants to make its file itself
+    content = io.BytesIO()
+    with h5netcdf.File(content, "w") as file:
 
         def add(dataset: xr.Dataset, group: str | None) -> None:
             dataset = dataset.copy(deep=False)
             for variable in dataset.variables.values():
                 variable.encoding["_FillValue"] = None  # every number means itself
-            dataset.to_netcdf(temporary, mode="a", group=group, engine="h5netcdf", format="NETCDF4")
+                if variable.dtype.kind in "OU":
+                    variable.encoding["dtype"] = "S1"
+                variable.attrs = _written(variable.attrs)
+            dataset.attrs = _written(dataset.attrs)
+            dataset.dump_to_store(H5NetCDFStore(file, group=group, mode="a"))
+            for variable in (file if group is None else file[group]).variables.values():
+                if "_Encoding" in variable.attrs:  # which xarray has added
+                    variable.attrs["_Encoding"] = _characters("utf-8")
 
         yield add
+    with atomic_write(path) as temporary, content.getbuffer() as written:
+        with temporary.open("wb") as target:
+            target.write(written)
         seal(temporary)
+
+
+def _written(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes with texts as arrays of characters, which every reader of netCDF knows."""
+    return {n: _characters(v) if isinstance(v, str) else v for n, v in attributes.items()}
+
+
+def _characters(text: str) -> Any:
+    # Names of files that are no UTF-8 are shown as they are written in Python.
+    content = text.encode("utf-8", "backslashreplace") or b"\0"
+    return np.array(content, h5py.string_dtype("utf-8", len(content)))
 
 
 def seal(path: Path) -> None:
@@ -123,11 +149,10 @@ def read(path: Path, group: str | None, layout: Mapping[str, Layout], what: str)
     """
 
     def checked() -> xr.Dataset:
-        with h5py.File(path, "r") as file:
+        with _opened(path) as file:
             _check_layout(file, layout, path.stat().st_size)
-        with xr.open_dataset(path, group=group, engine="h5netcdf", decode_cf=False) as dataset:
-            dataset.load()
-        return dataset
+            store = H5NetCDFStore(h5netcdf.File(file, "r"), group=group)
+            return xr.open_dataset(store, decode_cf=False).load()
 
     return _guarded(path, checked, what)
 
@@ -147,8 +172,13 @@ def _guarded(path: Path, read: Any, what: str) -> Any:
         ) from None
 
 
+def _opened(path: Path) -> h5py.File:
+    # Without a lock, which not every file system has: results are never written in their place.
+    return h5py.File(path, "r", locking=False)
+
+
 def _attributes(path: Path, group: str) -> dict[str, Any]:
-    with h5py.File(path, "r") as file:
+    with _opened(path) as file:
         found = file[group]
         _check_attributes(found, path.stat().st_size)
         return {name: _scalar(found.attrs[name]) for name in found.attrs}

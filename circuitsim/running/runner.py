@@ -18,16 +18,16 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
-import filelock
 import threadpoolctl
 
 from circuitsim.files import own_directory, provenance, remove_abandoned
 from circuitsim.files.arrays import BadFile
+from circuitsim.files.locks import Taken, locked
 from circuitsim.running import records, results
 from circuitsim.running.campaign import Arrays, Campaign, T
 from circuitsim.running.local import LocalPool, ThreadedPool
@@ -277,16 +277,13 @@ def _locked(place: Place) -> Iterator[Store]:
     file = own_directory(place.record) / "lock"
     if file.is_symlink():
         raise ParameterError("output", f"{file} is a symbolic link; remove it", str(output))
-    lock = filelock.FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise ParameterError(
-            "output",
-            "is being written by another process; wait for it, or choose another",
-            str(output),
-        ) from None
-    with lock:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(file))
+        except Taken as error:
+            raise ParameterError(
+                "output", f"is being written: {error}, or choose another output", str(output)
+            ) from None
         store.clean()
         records.remove_dead(store.directory)
         with os.scandir(output.absolute().parent) as beside:

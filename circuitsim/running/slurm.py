@@ -30,7 +30,8 @@ def script(command: Sequence[str], parts: int, name: str) -> str:
         If a part of the command cannot stand in one line of a script.
     """
     for word in command:
-        if not word.isprintable():
+        # Bytes of a file's name that are no UTF-8 can stand in a script.
+        if not re.sub("[\udc80-\udcff]", "", word).isprintable():
             raise ParameterError("write_slurm", "a path or value must be printable", word)
     line = shlex.join(command)
     per_task = -(-parts // MOST_TASKS)

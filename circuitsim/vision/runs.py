@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.files import entries, own_directory, provenance, remove_abandoned
+from circuitsim.files.locks import locked
 from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.values import in_ms, ms
@@ -230,15 +230,14 @@ class Run:
         ------
         ParameterError
             If the directory holds another run, or is damaged.
-        filelock.Timeout
+        Taken
             If another process trains there, and this one is not to wait.
         OSError
             If files cannot be written.
         """
         trainer = self.trainer(data)
         made = provenance.versions() | provenance.made_here() if made is None else made
-        lock = filelock.FileLock(own_directory(directory) / ".lock", timeout=-1 if wait else 0)
-        with lock:
+        with locked(own_directory(directory) / ".lock", wait=wait):
             remove_abandoned(entries(directory))
             if (directory / checkpoints.ARRAYS).exists():
                 self.check_same(directory)

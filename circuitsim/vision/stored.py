@@ -25,6 +25,7 @@ import PIL
 from numpy.typing import NDArray
 
 from circuitsim.files import atomic_write, entries, read_text, remove_abandoned, write_text
+from circuitsim.files.locks import locked
 from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.vision.decoding import Ahead, Decoder
@@ -313,8 +314,6 @@ def _kept(
     advanced: Advanced | None,
 ) -> Decoded | Form:
     """Images decoded before, or now; only their form if they are not to be kept."""
-    import filelock
-
     if stream:
         return _form(listed, size, channels, decoder)
     key = listed.digest((size, channels, skip_bad)).hex()
@@ -327,12 +326,7 @@ def _kept(
             found, bad = _write(file, listed, form, skip_bad, decoder, advanced)
             return _mapped(file, listed, form, found, bad)
     place = home / key
-    try:
-        lock = filelock.FileLock(place.with_suffix(".lock"))
-        lock.acquire()
-    except (OSError, NotImplementedError):  # a file system without locks: the work may be twice
-        lock = None
-    try:
+    with locked(place.with_suffix(".lock"), wait=True):
         known = _stored(place, listed)
         if known is not None:
             return known
@@ -349,9 +343,6 @@ def _kept(
         write_text(place.with_suffix(".json"), json.dumps(content) + "\n")
         with place.with_suffix(".images").open("rb") as file:
             return _mapped(file, listed, form, found, bad)
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _bytes(listed: Listed, form: Form) -> int:

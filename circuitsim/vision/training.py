@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from circuitsim.files import atomic_write
+from circuitsim.files import netcdf
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.vision import checkpoints
@@ -671,9 +671,8 @@ def write_history(
     OSError
         If it cannot be written.
     """
-    with atomic_write(path) as temporary:
-        dataset = history(rows).assign_attrs(attributes)
-        dataset.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
+    with netcdf.writing(path) as add:
+        add(history(rows).assign_attrs(attributes), None)
 
 
 def _rng(seed: int, *keys: int) -> np.random.Generator:

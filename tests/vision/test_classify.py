@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -11,7 +12,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,6 +21,7 @@ from sklearn import metrics
 
 import circuitsim as cs
 from circuitsim import classify
+from circuitsim.files.locks import locked
 from circuitsim.vision import checkpoints, datasets, parallel, pictures, training
 from circuitsim.vision.augmentation import augmented, channel_statistics, prepared
 from circuitsim.vision.datasets import Dataset, ImageSet
@@ -261,9 +262,12 @@ def test_repetitions_are_crops_of_the_same_images(data, tmp_path, monkeypatch):
 def test_two_processes_do_not_train_the_same_run(tmp_path, capsys):
     output = tmp_path / "run"
     assert classify.main(["train", *map(str, SMALL), "--epochs", "1", "--output", str(output)]) == 0
-    with filelock.FileLock(output / ".lock"):
+    with locked(output / ".lock"):
         assert classify.main(["train", "--output", str(output), "--resume"]) == 2
-    assert "another process is training it" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "another process is training it" in said
+    assert f"process {os.getpid()} on" in said
+    assert str(output / ".lock") in said
 
 
 def test_a_sleep_is_that_of_sharing(data, tmp_path):

@@ -1,0 +1,168 @@
+"""Disks, limits, locks and names as machines have them: one message, and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from commands import command, run
+
+import circuitsim as cs
+from circuitsim import studies, sweep
+from circuitsim.files import locks, netcdf
+from circuitsim.files.locks import Taken, locked
+from circuitsim.running import runner
+from circuitsim.studies.sweep import Study
+from circuitsim.vision.training import history
+
+QUICK = ["--k", 2, "--gamma", 0.1, "--trials", 2, "--presentations", 3, "--neurons", 3,
+         "--engine", "propagator", "--codegen", "numpy", "--jobs", 1]  # fmt: skip
+STUDY = Study(k=(2,), gamma=(0.1,), trials=2, presentations=3, neurons=(3, 4),
+              engine="propagator", codegen="numpy")  # fmt: skip
+
+
+# -- the disk --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000, 9000])
+def test_a_limit_of_file_sizes_leaves_what_was_there(size, tmp_path):
+    """Below what the library writes at first, and in its middle: an error, and no new file."""
+    path = tmp_path / "result.nc"
+    path.write_text("before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(OSError) as error, netcdf.writing(path) as add:
+            add(xr.Dataset({"a": ("x", np.zeros(2000))}), None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
+    assert os.listdir(tmp_path) == ["result.nc"]
+    assert path.read_text() == "before"
+
+
+@pytest.mark.slow
+def test_a_limit_of_file_sizes_is_one_message_and_what_is_finished_stays(tmp_path):
+    output = tmp_path / "out.nc"
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command(*QUICK, "--output", output)]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{output}: a file would be larger than files may be" in done.stderr
+    assert "2 finished circuits are kept" in done.stderr
+    assert run(*QUICK, "--output", output).returncode == 0
+
+
+# -- locks -----------------------------------------------------------------------------------------
+
+
+def test_a_lock_says_who_holds_it_and_how_to_go_on(tmp_path):
+    path = tmp_path / "lock"
+    with locked(path), pytest.raises(Taken) as told, locked(path):
+        pass
+    assert f"process {os.getpid()} on" in str(told.value)
+    assert f"holds {path}" in str(told.value)
+    assert "remove that file" in str(told.value)
+    with locked(path):
+        pass
+
+
+def test_what_a_lock_says_is_not_believed(tmp_path):
+    """A soft lock of another machine, or anything else that a dead process has left."""
+    path = tmp_path / "lock"
+    for content in ('{"pid": 1, "host": "elsewhere", "since": "long ago"}', "[" * 9999, "\0\xff"):
+        path.write_text(content, encoding="latin-1")
+        with locked(path):
+            pass
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    path = tmp_path / "lock"
+    code = (
+        "import os, pathlib\nfrom circuitsim.files.locks import locked\n"
+        f"with locked(pathlib.Path({str(path)!r})):\n    os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with locked(path):
+        pass
+
+
+def test_what_is_waited_for_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_PATIENCE", 0.0)
+    path, said, descriptor = tmp_path / "lock", [], []
+
+    def told(text):
+        said.append(text)
+        os.close(descriptor.pop())  # and now the other gives it back
+
+    descriptor.append(os.open(path, os.O_RDWR | os.O_CREAT))
+    fcntl.flock(descriptor[0], fcntl.LOCK_EX)
+    with locked(path, wait=True, told=told):
+        pass
+    assert said == [f"waiting for another process, which holds {path}; {locks._WAY_OUT}"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524])
+def test_a_file_system_without_locks(code, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    output, said = tmp_path / "out.nc", []
+    with locked(tmp_path / "lock", told=said.append), locked(tmp_path / "lock", told=said.append):
+        pass
+    assert len(said) == 1
+    assert f"the file system of {tmp_path} has no locks" in said[0]
+    assert studies.run(STUDY, output, runner._Here()).failures == []
+    assert cs.load(output).snr_w.notnull().all()
+
+
+# -- files that others read ------------------------------------------------------------------------
+
+
+def test_texts_in_results_are_arrays_of_characters(tmp_path):
+    """As netCDF's NC_CHAR, which Octave and MATLAB read; not strings of variable length."""
+    studies.run(STUDY, tmp_path / "out.nc", runner._Here())
+    row: dict = dict.fromkeys(("train", "test"), (0.1, 0.2, 0.3))
+    row |= {name: {"first": 1.0, "second": 2.0} for name in ("snr_w", "snr_w_before_sleep")}
+    with netcdf.writing(tmp_path / "history.nc") as add:
+        add(history([row | {"seconds": 1.0, "seconds_asleep": 0.5}]), None)
+
+    def check(_name, thing):
+        for name in thing.attrs:
+            kind = h5py.check_string_dtype(thing.attrs.get_id(name).dtype)
+            assert kind is None or kind.length is not None, name
+        if isinstance(thing, h5py.Dataset):
+            assert h5py.check_vlen_dtype(thing.dtype) is None
+
+    for name in ("out.nc", "history.nc"):
+        with h5py.File(tmp_path / name) as file:
+            check("/", file)
+            file.visititems(check)
+    found = xr.load_dataset(tmp_path / "history.nc", engine="h5netcdf")
+    assert found.sel(layer="second").snr_w.item() == 2.0
+    assert found.snr_w.units == "1"
+
+
+def test_a_name_that_is_no_utf_8(tmp_path, monkeypatch):
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    place.mkdir()
+    script, said = place / "job.sh", io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", said)
+    for further in ([], ["--write-slurm", script], ["--merge"]):
+        options = [*QUICK, "--output", place / "out.nc", *further]
+        assert sweep.main(list(map(str, options))) == 0
+    assert os.fsencode(place) in script.read_bytes()
+    assert r"M\udcfcller" in netcdf.attributes(place / "out.nc", "")["command_line"]
+    said.flush()
+    assert rb"M\udcfcller/out.nc" in said.buffer.getvalue()
