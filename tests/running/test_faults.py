@@ -123,7 +123,7 @@ def test_a_file_system_without_locks(code, tmp_path, monkeypatch):
         pass
     assert len(said) == 1
     assert f"the file system of {tmp_path} has no locks" in said[0]
-    assert studies.run(STUDY, output, runner._Here()).failures == []
+    assert studies.run(STUDY, output, runner.Here()).failures == []
     assert cs.load(output).snr_w.notnull().all()
 
 
@@ -132,7 +132,7 @@ def test_a_file_system_without_locks(code, tmp_path, monkeypatch):
 
 def test_texts_in_results_are_arrays_of_characters(tmp_path):
     """As netCDF's NC_CHAR, which Octave and MATLAB read; not strings of variable length."""
-    studies.run(STUDY, tmp_path / "out.nc", runner._Here())
+    studies.run(STUDY, tmp_path / "out.nc", runner.Here())
     row: dict = dict.fromkeys(("train", "test"), (0.1, 0.2, 0.3))
     row |= {name: {"first": 1.0, "second": 2.0} for name in ("snr_w", "snr_w_before_sleep")}
     with netcdf.writing(tmp_path / "history.nc") as add:

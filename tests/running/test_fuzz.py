@@ -37,7 +37,7 @@ OPTIONS = ["--k", 2, "--gamma", 0.1, "--trials", 2, "--presentations", 3, "--neu
            "--engine", "propagator", "--codegen", "numpy"]  # fmt: skip
 
 
-class Here(runner._Here):
+class Here(runner.Here):
     """Runs in this process."""
 
 
