@@ -22,7 +22,16 @@ from circuitsim.validation import (
     integer,
     milliseconds,
 )
-from circuitsim.values import PerNeuron, TimeField, Values, frozen_time, in_ms, is_time, ms
+from circuitsim.values import (
+    Milliseconds,
+    PerNeuron,
+    TimeField,
+    Values,
+    frozen_time,
+    in_ms,
+    is_time,
+    ms,
+)
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
@@ -166,11 +175,19 @@ class Circuit(Values):
             tau_0, alpha_0 = float(tau[unstable][0]), float(alpha[unstable][0])
             bound = 2 * tau_0 / dt - 1
             remedy = f"dt < {float(stability_bound(tau_0, alpha_0)):.3g} ms"
+            if bound <= 0:  # no alpha would do
+                raise ParameterError(
+                    "Circuit.tau",
+                    f"must be > {dt * (1 + alpha_0) / 2:g} ms for alpha = {alpha_0:g} and "
+                    f"dt = {dt:g} ms, or Euler is unstable; use {remedy}, unless it was meant in "
+                    "seconds",
+                    Milliseconds(tau_0),
+                )
             raise ParameterError(
                 "Circuit.alpha",
                 f"Euler with dt = {dt:g} ms is unstable from alpha = {bound:.4g} up for "
                 f"tau = {tau_0:g} ms (dt must be < 2 tau/(1 + alpha)); use "
-                + (f"a smaller alpha, or {remedy}" if bound > 0 else remedy),
+                f"a smaller alpha, or {remedy}",
                 alpha_0,
             )
 

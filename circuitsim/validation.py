@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.names import nearest
 from circuitsim.processwide import load_brian2
 from circuitsim.values import Milliseconds, PerNeuron, in_ms
 
@@ -245,7 +246,9 @@ def integer(parameter: str, value: Any, *, minimum: int) -> int:
 def one_of(parameter: str, value: Any, allowed: Any) -> str:
     """Return ``value`` if it is one of the names allowed, else raise a `ParameterError`."""
     if not isinstance(value, str) or value not in allowed:
-        raise ParameterError(parameter, f"must be one of {', '.join(sorted(allowed))}", value)
+        rule = f"must be one of {', '.join(sorted(allowed))}"
+        near = nearest(value, allowed) if isinstance(value, str) else ""
+        raise ParameterError(parameter, rule + (f"; did you mean {near}?" if near else ""), value)
     return value
 
 
@@ -265,7 +268,8 @@ def whole_steps(presentation: float, dt: float) -> int:
     if steps < 0.5 or not math.isclose(steps, round(steps), rel_tol=1e-9):
         raise ParameterError(
             "presentation",
-            f"must be a whole number of steps of dt = {dt:g} ms",
+            f"must be a whole number of steps of dt = {dt:g} ms"
+            + ("; was it meant in seconds?" if steps < 0.5 else ""),
             Milliseconds(presentation),
         )
     return round(steps)

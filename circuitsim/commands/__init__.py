@@ -3,10 +3,13 @@
 import sys
 from typing import Any
 
+from circuitsim.commands import waiting
+
 
 def run(name: str, prog: str, arguments: list[str] | None = None) -> int:
     """Run a command by its name, and meet an interrupt while it is imported; see `cli.run`."""
     try:
+        waiting.show(f"{prog}: starting")
         return _cli().run(_command(name), prog, arguments)
     except KeyboardInterrupt:  # `cli.run` meets all that come later
         print(f"{prog}: interrupted", file=sys.stderr)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from circuitsim.commands import cli
+from circuitsim.commands import cli, waiting
 
 if TYPE_CHECKING:
     from circuitsim.running.campaign import Campaign, Groups
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 FIGURE_FILES = (".pdf", ".png", ".md")
 
 # From names of parameters to options, where they differ.
-OPTIONS = {"n_neurons": "--neurons", "peak": "--learning-rate", "scale": "--learning-rate"}
+OPTIONS = {
+    "n_neurons": "--neurons",
+    "peak": "--learning-rate",
+    "scale": "--learning-rate",
+    **dict.fromkeys(("signal", "name"), "--rule"),
+}
 
 
 @dataclass(frozen=True)
@@ -211,11 +216,13 @@ def body(options: argparse.Namespace, offer: Offer) -> int:
         return _redraw(options, offer)
     if options.reproduce is not None:
         return _reproduce(options, offer)
+    waiting.show("getting ready")
     made = [
         (campaign, _checked_output(output, campaign, options.overwrite, offer.figure))
         for campaign, output in offer.campaigns(options)
     ]
     jobs = cli.jobs(options.jobs)
+    waiting.clear()
     if not options.merge and options.write_slurm is None and options.scheduler is None:
         for campaign, output in made:
             campaign.check(_cells(output, options))
@@ -414,6 +421,7 @@ def _write_slurm(
     text = slurm.script(command, campaign.parts, output.stem)
     if not file.absolute().parent.is_dir() or file.is_dir():
         raise cli.UsageError(f"--write-slurm {file}: must be a file in a directory that exists")
+    cli.check_new(file, text.encode(), options.overwrite, "write-slurm")
     write_text(file, text)
     print(
         f"sbatch {shlex.quote(str(file))}\nruns {campaign.parts} parts; its last line merges them"
@@ -524,10 +532,21 @@ def _checked_output(output: Path, campaign: Campaign[Any], overwrite: bool, figu
         if not campaign.extends(existing) and not overwrite:
             raise ParameterError(
                 "output",
-                f"holds another {campaign.called} ({campaign.difference(existing)}) in "
-                f"{output.name}; choose another place, or give --overwrite",
+                f"holds another {campaign.called} ({campaign.difference(existing)})"
+                + (f" in {output.name}" if figure else "")
+                + "; name another with --output, or give --overwrite to replace it",
                 named,
             )
+    beside = [output.with_suffix(kind) for kind in (FIGURE_FILES if figure else (".png",))]
+    if not output.exists() and not overwrite:
+        for file in beside:
+            if file.exists():
+                raise ParameterError(
+                    "output",
+                    f"would replace {file}, which is from elsewhere; name another with --output, "
+                    "or give --overwrite to replace it",
+                    named,
+                )
     return output
 
 

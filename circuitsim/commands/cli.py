@@ -8,12 +8,16 @@ import errno
 import gc
 import io
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from circuitsim.commands import waiting
 
 if TYPE_CHECKING:
     from circuitsim.running.campaign import Campaign
@@ -36,7 +40,7 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:
-            return action.help
+            return action.help and action.help.replace("; None: ", "; by default ")
         if isinstance(action.default, list):
             return f"{action.help} (default: {' '.join(map(str, action.default))})"
         return super()._get_help_string(action)
@@ -50,7 +54,39 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message alone, without the usage, and exit."""
+        message = self._improved(message)
         self.exit(EXIT_USER, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def _improved(self, message: str) -> str:
+        """Say what an option takes, in the words of other messages, and which one was meant."""
+        wrong = re.fullmatch(r"argument (.+): invalid (int|float) value: '(.*)'", message)
+        if wrong:
+            option, kind, given = wrong.groups()
+            rule = "must be a whole number" if kind == "int" else "must be a number"
+            if re.fullmatch(r"[-+.\de]+(,[-+.\de]+)+", given):
+                rule += "; it has a decimal point, and several are separated by spaces"
+            elif re.fullmatch(r"[-+.\de]+ *m?s", given):
+                rule += " of ms, without the unit"
+            return f"{option} {given}: {rule}"
+        unknown = re.fullmatch(r"unrecognized arguments: ((-\S+).*)", message)
+        if unknown:
+            word = unknown[2].partition("=")[0]
+            from circuitsim.checks.names import nearest
+
+            near = nearest(word.strip("-").lower(), [o.strip("-") for o in self._option_strings()])
+            return message + (f"; did you mean --{near}?" if near else "")
+        missing = re.fullmatch(r"the following arguments are required: (COMMAND)", message)
+        choices = [a.choices for a in self._actions if a.metavar == "COMMAND"]
+        if missing and choices and choices[0]:
+            return f"needs a command: {', '.join(choices[0])}"
+        return message
+
+    def _option_strings(self) -> list[str]:
+        parsers = [self]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+        return [o for p in parsers for a in p._actions for o in a.option_strings if o[:2] == "--"]
 
 
 class Stopped(BaseException):
@@ -108,7 +144,9 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
     previous = _handle_termination()
     try:
-        parsed = parser(command, prog).parse_args(arguments)
+        made = parser(command, prog)
+        waiting.clear()
+        parsed = made.parse_args(arguments)
         given = sys.argv[1:] if arguments is None else arguments
         parsed.prog = prog
         parsed.command_line = shlex.join([*prog.split(), *given])
@@ -155,6 +193,7 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         _say(prog, f"error: {message}")
         return EXIT_USER
     finally:
+        waiting.clear()
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
 
@@ -164,6 +203,21 @@ def _handle_termination() -> Any:
     if threading.current_thread() is not threading.main_thread():
         return None
     return signal.signal(signal.SIGTERM, _stop)
+
+
+def check_new(path: Path, content: bytes, overwrite: bool, option: str) -> None:
+    """Refuse to replace a file that holds something else, unless that was asked for.
+
+    Raises
+    ------
+    UsageError
+        If it would be replaced.
+    """
+    if path.exists() and not overwrite and path.read_bytes() != content:
+        raise UsageError(
+            f"--{option} {path}: holds something else; name another, or give --overwrite to "
+            "replace it"
+        )
 
 
 def jobs(given: int | None, name: str = "jobs") -> int:
@@ -220,6 +274,7 @@ def _told(kept: list[Callable[[], str]]) -> str:
 
 
 def _say(prog: str, message: str) -> None:
+    waiting.clear()
     print(f"{prog}: {message}", file=sys.stderr)
 
 
@@ -233,6 +288,7 @@ def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | No
     name = error.parameter.rsplit(".", 1)[-1]
     option = options.get(name, f"--{name.replace('_', '-')}")
     values: Any = error.value if isinstance(error.value, tuple | list) else [error.value]
+    values = [] if error.value is None else values
 
     def is_time(value: Any) -> bool:
         return isinstance(value, Milliseconds) or hasattr(value, "dim")
@@ -240,4 +296,5 @@ def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | No
     given = [
         v if isinstance(v, str) else f"{in_ms(v):g}" if is_time(v) else shown(v) for v in values
     ]
-    return f"{option} {' '.join(given)}".strip() + f": {error.rule}"
+    rule = re.sub(r"\b(engine|codegen)='(\w+)'", r"--\1 \2", error.rule)  # as Python has it
+    return f"{option} {' '.join(given)}".strip() + f": {rule}"

@@ -20,8 +20,8 @@ DESCRIPTION = (
     "they compare: a table, a figure, its data and its caption. Trainings are kept, each in a "
     "directory of its own (that of train); whatever ends the command, the same command goes on."
 )
-OPTIONS = campaign.OPTIONS | {"paddings": "--crop-padding"}
-_CALLED = {"paddings": "--crop-padding"}
+_CALLED = {"paddings": "--crop-padding", "seeds": "--trials"}
+OPTIONS = campaign.OPTIONS | _CALLED
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim.commands import cli
-from circuitsim.commands.images import add_data, add_threads, load_data
+from circuitsim.commands.images import add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +25,13 @@ def add_options(p: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     p.add_argument("run", type=Path, metavar="RUN", help="directory that train has written")
     add_data(p, None)
-    add_threads(p)
+    add_jobs(p)
     p.add_argument(
         "--output",
         type=Path,
         default=None,
         metavar="FILE.csv",
-        help="write the confusion matrix there; None: do not",
+        help="write the confusion matrix there; by default it is not written",
     )
 
 
@@ -44,7 +44,7 @@ def body(options: argparse.Namespace) -> int:
     output: Path | None = options.output
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise cli.UsageError(f"--output {output}: must be a file in a directory that exists")
-    classifier = loaded(options.run, options.threads)
+    classifier = loaded(options.run, options.jobs)
     name = options.dataset or classifier.run_.dataset
     data = load_data(options, name, classifier.run_)
     if data.class_names != classifier.class_names:
@@ -72,7 +72,7 @@ def loaded(run: Path, threads: int | None) -> Any:
     from circuitsim.vision.estimator import load
 
     try:
-        return load(run, cli.jobs(threads, "threads"))
+        return load(run, cli.jobs(threads))
     except FileNotFoundError as error:
         raise cli.UsageError(str(error)) from None
 

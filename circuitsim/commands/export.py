@@ -9,7 +9,7 @@ from circuitsim.commands import cli
 
 HELP = "write learned weights of a sweep as .npz"
 DESCRIPTION = "Write learned weights of a sweep to an .npz file that loads without pickle."
-OPTIONS = {"file": "FILE.nc"}
+OPTIONS = {"file": ""}  # the argument has no name
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -61,6 +61,10 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="numbers of trials, from 0; by default all",
     )
 
+    p.add_argument(
+        "--overwrite", action="store_true", help="replace a file that holds something else"
+    )
+
 
 def body(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
@@ -70,7 +74,9 @@ def body(options: argparse.Namespace) -> int:
 
     chosen = {name: getattr(options, name) for name in ("k", "neurons", "gamma", "alpha", "trial")}
     try:
-        written = export_weights(options.file, options.output, **chosen)
+        written = export_weights(
+            options.file, options.output, **chosen, overwrite=options.overwrite
+        )
     except FileNotFoundError as error:
         raise cli.UsageError(str(error)) from None
     with np.load(written, allow_pickle=False) as arrays:

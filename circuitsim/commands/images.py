@@ -27,14 +27,14 @@ def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str 
         "--dataset",
         default=default,
         metavar="NAME",
-        help=names if default else f"{names}; None: that of the run",
+        help=names if default else f"{names}; by default that of the run",
     )
     p.add_argument(
         "--data",
         type=Path,
         default=None,
         metavar="DIR",
-        help="directory (npz: file) that holds the data set; None: that in the environment "
+        help="directory (npz: file) that holds the data set; by default that in the environment "
         "variable CIRCUITSIM_DATA, else, for CIFAR's official files, one of the user's caches",
     )
     p.add_argument(
@@ -48,7 +48,7 @@ def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str 
         nargs="+",
         default=None,
         metavar="S",
-        help="rows (and columns) to which the middle of image files is brought; None: 64 in "
+        help="rows (and columns) to which the middle of image files is brought; by default 64 in "
         "tiny-imagenet, 224 in imagenet, and in folder that of the files, which are alike then",
     )
     p.add_argument(
@@ -56,7 +56,7 @@ def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str 
         type=int,
         default=None,
         metavar="C",
-        help="1 (grey) or 3 (colour), of folder; None: 1 if all images are grey",
+        help="1 (grey) or 3 (colour), of folder; by default 1 if all images are grey",
     )
     p.add_argument(
         "--test-share",
@@ -64,7 +64,7 @@ def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str 
         default=None,
         metavar="SHARE",
         help="share of each class that is set aside where no images to test with are given, always "
-        "the same ones; None: 0.2",
+        "the same ones; by default 0.2",
     )
     p.add_argument(
         "--skip-bad", action="store_true", help="go on without image files that cannot be read"
@@ -74,7 +74,7 @@ def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str 
         type=int,
         default=None,
         metavar="W",
-        help="processes that decode image files; None: one for each core, for few files none",
+        help="processes that decode image files; by default one for each core, for few files none",
     )
 
 
@@ -105,14 +105,14 @@ def load_data(options: argparse.Namespace, name: str, run: Run | None = None) ->
     return data
 
 
-def add_threads(p: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+def add_jobs(p: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     """Add the option for the number of threads."""
     p.add_argument(
-        "--threads",
+        "--jobs",
         type=int,
         default=None,
-        metavar="T",
-        help="threads to use; None: the cores available",
+        metavar="J",
+        help="threads to use; by default the cores available",
     )
 
 
@@ -124,5 +124,5 @@ def add_border(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: st
         metavar="HOW",
         help="whether positions whose fields reach into the padding share weights too: asleep (the "
         "patterns go on into the padding) or awake (they keep their weights, as in the authors' "
-        "sleep by a rule)" + ("" if default else "; None: asleep"),
+        "sleep by a rule)" + ("" if default else "; by default asleep"),
     )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from circuitsim.commands.evaluate import loaded
-from circuitsim.commands.images import add_threads
+from circuitsim.commands.images import add_jobs
 
 HELP = "classify image files"
 DESCRIPTION = (
@@ -26,7 +26,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="cut out the middle of images of another size, and resize it",
     )
     p.add_argument("--top", type=int, default=3, metavar="N", help="classes to print for each")
-    add_threads(p)
+    add_jobs(p)
 
 
 def body(options: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def body(options: argparse.Namespace) -> int:
     from circuitsim.vision import pictures
 
     top = integer("top", options.top, minimum=1)
-    classifier = loaded(options.run, options.threads)
+    classifier = loaded(options.run, options.jobs)
     shape = classifier.run_.architecture.input_shape
     images = np.stack([pictures.read(path, shape, options.resize) for path in options.image])
     for path, found in zip(options.image, classifier.predict_proba(images), strict=True):

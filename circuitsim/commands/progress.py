@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from circuitsim.commands import waiting
 from circuitsim.running.campaign import Arrays, Campaign
 from circuitsim.running.runner import Observer
 
@@ -36,25 +38,33 @@ class Progress(Observer):
     def __init__(self, campaign: Campaign[Any], store: Path | None) -> None:
         self._campaign, self._store = campaign, store
         self._finished = 0
-        self._total = 0
+        self._total = self._reused = 0
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
+        waiting.clear()
+        self._bar = bar(1.0, "getting ready: ")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def begun(self, total: int, reused: int) -> None:
         things = self._campaign.things
         if reused:
             self.note(f"{reused} of {total} {things} were there already in {self._store}")
-        self._finished, self._total = reused, total
-        self._bar = bar(1.0, f"{reused}/{total} {things}: ")
+        self._finished, self._total, self._reused = reused, total, reused
+        how = self._campaign.compiled
+        self._bar.set_description_str(
+            f"{reused}/{total} {things}, getting ready{how and ': ' + how}: "
+        )
 
     def advanced(self, share: float, done: float, total: int) -> None:
         self._total = total
+        begun = done - self._reused if share < 1 else 1
+        if not begun:  # it is compiled, or workers start: the time goes on
+            self._bar.refresh()
+            return
         if not self._bar.n:
             self._bar.initial = self._bar.n = share  # speed is that of what is done now
         self._bar.set_description_str(
@@ -75,14 +85,43 @@ class Progress(Observer):
 
 
 def bar(total: float, description: str = "", initial: float = 0) -> Any:
-    """Return a line that shows which share of a total is done."""
-    return tqdm(
+    """Return a line that shows which share of a total is done, and goes on while nothing is."""
+    waiting.clear()
+    return _Bar(
         desc=description,
         total=total,
         initial=initial,
         disable=None,
         leave=False,
-        ncols=min(79, shutil.get_terminal_size().columns - 1),  # one more would scroll
         nrows=20,  # terminals that do not know their size would hide the line
         bar_format="{desc}{percentage:3.0f} %|{bar}| {elapsed} so far, {remaining} left",
     )
+
+
+class _Bar(tqdm):  # type: ignore[misc]
+    """A line as wide as the terminal is now; its time goes on by itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._over = threading.Event()
+        if not self.disable:
+            threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        while not self._over.wait(0.5):
+            if time.time() - self.last_print_t > 0.4:
+                self.refresh()
+
+    @property
+    def format_dict(self) -> Any:
+        """What the line is made of."""
+        columns = waiting.width()
+        form = self.bar_format if columns >= 60 else "{percentage:3.0f} % {desc}"
+        if not self.n:  # nothing is done yet: neither share nor time left
+            form = "{desc}{elapsed}"
+        return super().format_dict | {"ncols": columns, "bar_format": form}
+
+    def close(self) -> None:
+        """Take the line away."""
+        self._over.set()
+        super().close()

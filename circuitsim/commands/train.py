@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim.commands import cli
-from circuitsim.commands.images import SLEEP, add_border, add_data, add_threads, load_data
+from circuitsim.commands.images import SLEEP, add_border, add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.runs import Run
@@ -224,7 +224,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
         "the weights are); None: own",
     )
     how = p.add_argument_group("how to run it")
-    add_threads(how)
+    add_jobs(how)
     how.add_argument(
         "--output",
         type=Path,
@@ -248,7 +248,7 @@ def body(options: argparse.Namespace) -> int:
     from circuitsim.vision.runs import Run
 
     directory: Path = options.output
-    threads = cli.jobs(options.threads, "threads")
+    threads = cli.jobs(options.jobs)
     trained = (directory / checkpoints.ARRAYS).exists()
     begun = trained or (directory / checkpoints.DESCRIPTION).exists()
     if trained and not options.resume:
@@ -382,7 +382,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
         "test_share",
         "skip_bad",
         "workers",
-        "threads",
+        "jobs",
         "output",
         "resume",
         "subcommand",

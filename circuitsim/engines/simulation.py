@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks import waits
 from circuitsim.engines import registry
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
 from circuitsim.engines.resume import Before
-from circuitsim.inputs import InputSource, as_source
+from circuitsim.inputs import ArrayInputs, InputSource, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, common_length
 from circuitsim.public import own
 from circuitsim.validation import (
@@ -62,6 +65,8 @@ LONG_NAMES = {
     "sigma": "standard deviation of the rates' noise",
     "gamma": "pull towards the initial weights",
 }
+
+_READY = "getting ready: the code of an engine is compiled once, and kept for later runs"
 
 
 def simulate(
@@ -175,7 +180,8 @@ def simulate(
         w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record, seed
     )
     engine = registry.choose(batch) if engine == "auto" else engine
-    outcome = registry.get(engine, codegen).run(batch, progress)
+    with waits.told(_READY) if progress is None else nullcontext(progress) as over:
+        outcome = registry.get(engine, codegen).run(batch, over)
     _check_finite(outcome, batch)
     dataset = _label(batch, outcome)
     dataset.attrs.update({"engine": engine, **outcome.attributes})
@@ -228,6 +234,9 @@ def make_batch(
             f"must have as many inputs as w_init, {n_inputs}" + (hint if fits else ""),
             source.shape,
         )
+
+    if start is None and isinstance(source, ArrayInputs):
+        _warn_if_swapped(weights, source)
 
     # Which arguments have a dimension for circuits, and how many circuits they agree on.
     arrays = {name: getattr(circuit, of) for name, of in _CIRCUIT.items()}
@@ -319,6 +328,25 @@ def _initial_weights(w_init: ArrayLike | None, start: xr.Dataset | None) -> Arra
     return weights
 
 
+def _warn_if_swapped(weights: Array, inputs: ArrayInputs) -> None:
+    """Warn where patterns look like a pool's weights, and weights like patterns."""
+    patterns = inputs.block(0, 1000)
+    if min(weights.shape[-2], len(patterns)) < 10:  # too few to tell
+        return
+
+    def in_common(values: Array, axis: int) -> float:
+        """Mean over rows, in units of its standard error, averaged over columns."""
+        error = values.std(axis=axis) / np.sqrt(values.shape[axis])
+        return float(np.mean(np.abs(values.mean(axis=axis)) / np.maximum(error, 1e-300)))
+
+    if in_common(weights, -2) < 1.5 and in_common(patterns, 0) > 5:
+        warnings.warn(
+            "the neurons' weights w_init have no mean in common, and the patterns of inputs have: "
+            "were the two swapped? simulate(w_init, inputs) takes weights (neuron, input) first",
+            stacklevel=4,
+        )
+
+
 def _initial_state(weights: Array, start: xr.Dataset | None, n_circuits: int) -> State:
     n_neurons = weights.shape[-2]
     if start is not None:
@@ -385,8 +413,21 @@ def _check_finite(outcome: Outcome, batch: Batch) -> None:
         raise FloatingPointError(
             f"the weights of {np.count_nonzero(~finite)} of {len(finite)} circuits diverged "
             f"(first: circuit {worst} with gamma = {batch.gamma[worst]:g}, "
-            f"alpha = {batch.alpha[worst]:g}); use a lower learning rate"
+            f"alpha = {batch.alpha[worst]:g}); use a lower learning rate" + _too_large(batch, worst)
         )
+
+
+def _too_large(batch: Batch, circuit: int) -> str:
+    """What to say of inputs that are larger than the published ones by far."""
+    some = np.asarray(batch.inputs.block(0, min(64, batch.inputs.shape[0])))
+    some = some if some.ndim == 2 else some[:, circuit]
+    square = float(np.mean(some**2))
+    if square < 10:
+        return ""
+    return (
+        f", or scale the inputs: their mean square is {square:.3g}, and published learning rates "
+        "are for one of 1"
+    )
 
 
 def _label(batch: Batch, outcome: Outcome) -> xr.Dataset:

@@ -290,6 +290,11 @@ class Campaign(ABC, Generic[T]):
 
     # -- before it starts --------------------------------------------------------------------------
 
+    @property
+    def compiled(self) -> str:
+        """What is compiled before tasks run, in words; empty if nothing is."""
+        return ""
+
     def memory(self) -> dict[str, float]:
         """Bytes that running it takes at least, by the parameter that matters most to it."""
         return {}

@@ -210,7 +210,7 @@ class Comparison(Campaign[Job]):
         "rates are chosen with the first",
         "P",
     )
-    seeds: int = declare(3, "trainings of each, with seeds 0 to S-1", "S", minimum=1)
+    seeds: int = declare(3, "trainings of each, with seeds 0 to T-1", "T", minimum=1)
     dataset: str = "cifar10"
     network: str = declare("small", "small or resnet20", "NAME")
     width: int | None = declare(

@@ -27,6 +27,7 @@ def export_weights(
     alpha: float | Sequence[float] | None = None,
     neurons: int | None = None,
     trial: int | Sequence[int] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write learned weights of a sweep as an ``.npz`` file that needs no pickle.
 
@@ -60,6 +61,8 @@ def export_weights(
         Which values; all by default.
     trial : int or sequence of int, optional
         Which trials; all by default.
+    overwrite : bool
+        Whether to replace a file that holds something else.
 
     Returns
     -------
@@ -69,7 +72,8 @@ def export_weights(
     Raises
     ------
     ParameterError
-        If the file is not the result of a sweep, or has no such circuits.
+        If the file is not the result of a sweep, or has no such circuits; or if the output holds
+        something else.
     OSError
         If a file is missing or cannot be written.
     """
@@ -106,6 +110,13 @@ def export_weights(
     }
     with atomic_write(target) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
+        stream.flush()
+        if target.exists() and not overwrite and target.read_bytes() != temporary.read_bytes():
+            raise ParameterError(
+                "output",
+                "holds something else; name another, or overwrite it (--overwrite)",
+                str(target),
+            )
     return target
 
 

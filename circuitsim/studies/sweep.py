@@ -305,6 +305,12 @@ class Study(Campaign[Cell]):
         """Whether threads can run it, which start at once: only compiled loops leave Python."""
         return registry.get(self.engine, self.codegen).threads
 
+    @property
+    def compiled(self) -> str:
+        """Code is made once for each kernel size, or for all."""
+        ways = {"numpy": "", "numba": "compiling, once"}
+        return ways.get(self.codegen, "compiling, once for each size")
+
     stop = staticmethod(registry.stop)
 
     def prepare(self) -> None:
@@ -757,7 +763,9 @@ def only(name: str, available: Sequence[int], wanted: int | None) -> int:
     """
     if wanted is None and len(available) == 1:
         return available[0]
-    if wanted is None or wanted not in available:
+    if wanted is None:
+        raise ParameterError(name, f"must be given: it may be {listed(available)}", None)
+    if wanted not in available:
         raise ParameterError(name, f"must be one of {listed(available)}", wanted)
     return wanted
 

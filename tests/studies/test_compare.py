@@ -322,7 +322,7 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
     """No process is left behind; what was finished is not trained again; the rest is."""
     runs, output = tmp_path / "runs", tmp_path / "figures"
     arguments = [
-        "compare", "--dataset", "digits", "--width", 4, "--epochs", 2, "--seeds", 1, "--jobs", 1,
+        "compare", "--dataset", "digits", "--width", 4, "--epochs", 2, "--trials", 1, "--jobs", 1,
         "--variants", "lc", "inhibition_gated-3", "--crop-padding", 0, "--rates", 0.01,
         "--runs", runs, "--output", output,
     ]  # fmt: skip
@@ -370,7 +370,7 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
 def test_what_diverges_is_a_result(tmp_path, capsys):
     """The same table each time, nothing trained twice; a failure only where a network is lost."""
     options = [
-        "compare", "--dataset", "digits", "--width", "2", "--epochs", "1", "--seeds", "1",
+        "compare", "--dataset", "digits", "--width", "2", "--epochs", "1", "--trials", "1",
         "--jobs", "1", "--crop-padding", "0", "--variants", "lc", "--rate-epochs", "1",
         "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "figures"),
     ]  # fmt: skip
@@ -397,7 +397,7 @@ def test_what_diverges_is_a_result(tmp_path, capsys):
 
 def test_a_training_of_another_comparison_is_not_gone_on_with(tmp_path, capsys):
     options = [
-        "compare", "--dataset", "digits", "--width", "2", "--epochs", "1", "--seeds", "1",
+        "compare", "--dataset", "digits", "--width", "2", "--epochs", "1", "--trials", "1",
         "--jobs", "1", "--crop-padding", "0", "--variants", "lc", "--rates", "0.01",
         "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "figures"),
     ]  # fmt: skip
@@ -435,7 +435,7 @@ def test_killed_and_run_in_parts(tmp_path):
         (("--variants", "lc", "lc"), "--variants lc: must not be given twice"),
         (("--variants", "none-3"), "--variants none-3: must be conv, lc, lc-x4"),
         (("--rates", 2, 1), "--rates 2 1: must be in ascending order"),
-        (("--seeds", 0), "--seeds 0"),
+        (("--trials", 0), "--trials 0"),
         (("--alpha", 70), "--alpha 70: Euler"),
         (("--validation", 0), "--validation 0"),
         (("--validation", 0.001), "--validation 0.001: sets no image aside"),
@@ -444,7 +444,7 @@ def test_killed_and_run_in_parts(tmp_path):
         (("--presentations-per-input", 0), "--presentations-per-input 0"),
         (("--report-only",), "run the parts with --cell first"),
         (("--redraw", "none.nc"), "--redraw none.nc: there is no such file"),
-        (("--redraw", "none.nc", "--seeds", "2"), "--seeds has no effect with --redraw"),
+        (("--redraw", "none.nc", "--trials", "2"), "--trials has no effect with --redraw"),
         (("--output", "no/where"), "--output no/where"),
     ],
 )

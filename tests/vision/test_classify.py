@@ -31,7 +31,7 @@ from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing, layer_snr_w
 from circuitsim.vision.training import Diverged, Training, split
 
-SMALL = ["--width", 4, "--threads", 1]
+SMALL = ["--width", 4, "--jobs", 1]
 
 
 def classes(number, seed, n_classes=4):
@@ -177,7 +177,7 @@ def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path, capsys):
     progress = checkpoints.read_progress(victim)
     assert 1 <= progress["epoch"] < 12
     # With another number of threads, and the options that it had.
-    assert classify.main(["train", "--output", str(victim), "--resume", "--threads", "2"]) == 0
+    assert classify.main(["train", "--output", str(victim), "--resume", "--jobs", "2"]) == 0
     assert f"going on after {progress['epoch']} epochs" in capsys.readouterr().out
     assert_same_run(whole, victim)
     files = ["run.json", "checkpoint.npz", "history.nc", ".lock"]
@@ -492,7 +492,7 @@ def test_hits_and_confusion(rng):
         ("--sharing circuit --share-every 1 --alpha 80", "--alpha 80: Euler"),
         ("--sharing circuit --share-every 1 --tau -1", "--tau -1: must be > 0 ms"),
         ("--dataset mnist", "--dataset mnist: must be one of"),
-        ("--threads 0", "--threads 0: must be a whole number >= 1"),
+        ("--jobs 0", "--jobs 0: must be a whole number >= 1"),
         ("--output {file}", "--output {file}:"),
         ("--output {finished}", "holds a run already; give --resume"),
         ("--output {finished} --resume --seed 3", "--seed: the run in"),

@@ -798,14 +798,14 @@ def test_commands_take_folders(root, tmp_path, rng, capsys, monkeypatch):
     (root / "dark" / "bad.png").write_bytes(b"")
     images = ["--dataset", "folder", "--data", str(root)]
     train = ["train", *images, "--epochs", "2", "--width", "2", "--batch-size", "16",
-             "--threads", "1", "--output", "run"]  # fmt: skip
+             "--jobs", "1", "--output", "run"]  # fmt: skip
     assert classify.main(train) == 2
     assert "one file cannot be read; --skip-bad" in capsys.readouterr().err
     assert classify.main([*train, "--skip-bad"]) == 0
     assert "left out 1 files that cannot be read" in capsys.readouterr().err
-    assert classify.main(["evaluate", "run", *images[2:], "--skip-bad", "--threads", "1"]) == 0
+    assert classify.main(["evaluate", "run", *images[2:], "--skip-bad", "--jobs", "1"]) == 0
     assert "16 test images of folder" in capsys.readouterr().out
-    assert classify.main(["predict", "run", str(root / "dark/0.png"), "--threads", "1"]) == 0
+    assert classify.main(["predict", "run", str(root / "dark/0.png"), "--jobs", "1"]) == 0
     assert "light" in capsys.readouterr().out
 
 
@@ -877,11 +877,11 @@ def test_training_on_crops(root, tmp_path, rng, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     patterns(root, rng, 30)
     images = ["--dataset", "folder", "--data", str(root)]
-    small = ["--epochs", "1", "--width", "2", "--batch-size", "16", "--threads", "1"]
+    small = ["--epochs", "1", "--width", "2", "--batch-size", "16", "--jobs", "1"]
     crops = ["--crop-size", "6", "--crop-scale", "0.3", "--flips"]
     train = ["train", *images, *small, *crops, "--output", "run"]
     assert classify.main(train) == 0
-    assert classify.main(["evaluate", "run", *images[2:], "--threads", "1"]) == 0
+    assert classify.main(["evaluate", "run", *images[2:], "--jobs", "1"]) == 0
     data = datasets.load("folder", root)
     classifier = load("run")
     assert classifier.image_shape_ == (6, 6, 1)

@@ -203,7 +203,7 @@ def test_command(sweep):
 @pytest.mark.parametrize(
     ("file", "arguments", "code", "text"),
     [
-        ("good", ["--gamma", "0.1"], 2, "--k None: must be one of 2, 3"),
+        ("good", ["--gamma", "0.1"], 2, "--k: must be given: it may be 2, 3"),
         ("good", ["--k", "5"], 2, "--k 5: must be one of 2, 3"),
         ("good", ["--k", "3", "--gamma", "0.5"], 2, "--gamma 0.5: must be one of 0.1, 0.01"),
         ("colours", [], 2, "have 3 channels, and images of digits have 1; run the sweep with --ch"),

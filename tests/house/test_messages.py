@@ -1,0 +1,193 @@
+"""What a newcomer is told: of mistakes, of waits, and of files that are there already."""
+
+import io
+import os
+import pty
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import circuitsim as cs
+from circuitsim import commands
+from circuitsim.checks import names, waits
+from circuitsim.commands import progress, waiting
+
+SMALL = (
+    "--engine propagator --codegen numpy --presentations 20 --trials 1 --k 2 --gamma 0.1 --jobs 1"
+)
+
+
+def said(capsys, name, *words):
+    try:
+        code = commands.run(name, name, [str(word) for word in words])
+    except SystemExit as ended:
+        code = ended.code
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, words, expected",
+    [
+        ("sweep", ["--tau", "0.03"], "--tau 0.03: must be > 5.5 ms for alpha = 10"),
+        ("sweep", ["--presentation", "0.15"], "was it meant in seconds?"),
+        ("sweep", ["--tau", "30ms"], "--tau 30ms: must be a number of ms, without the unit"),
+        ("sweep", ["--k", "None"], "--k None: must be a whole number"),
+        ("sweep", ["--k", "3,5"], "several are separated by spaces"),
+        ("sweep", ["--rule", "a = q - b"], "--rule q - b: must use r, r_inh"),
+        ("sweep", ["--rule", "circit"], "did you mean circuit?"),
+        ("sweep", ["--rule", "gated"], "did you mean inhibition_gated?"),
+        ("sweep", ["--rule", "m = exp(r)", "--engine", "propagator"], "use --engine brian2"),
+        ("sweep", ["--gama", "0.1"], "did you mean --gamma?"),
+        ("sweep", ["-k", "3"], "did you mean --k?"),
+        ("classify", [], "needs a command: train, evaluate"),
+        ("classify", ["train", "--threads", "2"], "unrecognized arguments: --threads 2"),
+        ("export", [__file__], f"error: {__file__}: cannot be read"),
+    ],
+)
+def test_mistakes_are_told_by_the_option_that_was_given(capsys, name, words, expected):
+    code, told = said(capsys, name, *words)
+    assert code == 2
+    assert expected in told
+    assert told.count("\n") == 1
+
+
+def test_names_that_were_meant():
+    assert names.nearest("xyz", ["circuit"]) == ""
+
+
+@pytest.mark.parametrize("name", ["sweep", "figure4", "companions", "status", "export", "classify"])
+def test_help_gives_no_default_of_none(name):
+    parsers = [commands.parser(name, name)]
+    for action in parsers[0]._actions:
+        parsers += (
+            getattr(action, "choices", None)
+            and action.metavar == "COMMAND"
+            and list(action.choices.values())
+        ) or []
+    options = set()
+    for parser in parsers:
+        text = " ".join(parser.format_help().split())
+        assert "None" not in text
+        options |= {o for a in parser._actions for o in a.option_strings}
+    assert not {"--threads", "--seeds"} & options  # one name for one thing
+
+
+def test_inputs_and_weights_that_were_swapped(rng):
+    w_init, inputs = 1 + rng.standard_normal((50, 9)), rng.standard_normal((60, 9))
+    with pytest.warns(UserWarning, match="were the two swapped"):
+        cs.simulate(inputs, w_init, engine="propagator", codegen="numpy")
+    cs.simulate(w_init, inputs, engine="propagator", codegen="numpy")  # warnings are errors
+
+
+def test_inputs_that_are_pixels(rng):
+    w_init, inputs = 1 + rng.standard_normal((20, 9)), rng.integers(0, 256, (300, 9))
+    with pytest.raises(FloatingPointError, match="scale the inputs: their mean square is 2"):
+        cs.simulate(w_init, inputs, engine="propagator", codegen="numpy")
+
+
+def test_one_policy_for_files_that_are_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = [*SMALL.split(), "--rule", "inhibition_gated"]
+    assert said(capsys, "sweep", *SMALL.split())[0] == 0
+    code, told = said(capsys, "sweep", *other)
+    assert code == 2
+    assert "name another with --output, or give --overwrite" in told
+    assert said(capsys, "sweep", *other, "--overwrite")[0] == 0
+    # A picture of something else is not drawn over.
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    code, told = said(capsys, "sweep", *SMALL.split(), "--output", "mine.nc")
+    assert code == 2
+    assert "would replace mine.png" in told
+    # What is exported, and scripts for Slurm: the same again is no matter, something else is.
+    assert said(capsys, "export", "sweep.nc", "--output", "w.npz")[0] == 0
+    assert said(capsys, "export", "sweep.nc", "--output", "w.npz")[0] == 0
+    (tmp_path / "w.npz").write_bytes(b"mine")
+    code, told = said(capsys, "export", "sweep.nc", "--output", "w.npz")
+    assert code == 2
+    assert "--overwrite" in told
+    assert (tmp_path / "w.npz").read_bytes() == b"mine"
+    assert said(capsys, "export", "sweep.nc", "--output", "w.npz", "--overwrite")[0] == 0
+    (tmp_path / "job.sh").write_text("mine")
+    code, told = said(capsys, "sweep", *other, "--write-slurm", "job.sh")
+    assert code == 2
+    assert (tmp_path / "job.sh").read_text() == "mine"
+
+
+class Terminal(io.StringIO):
+    """A terminal of some columns that remembers what was written."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("columns", [20, 40, 59, 79, 200])
+def test_progress_fits_into_the_terminal(monkeypatch, columns):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with progress.bar(1.0, "12.5/9000 circuits, getting ready: compiling, once: ") as shown:
+        shown.refresh()
+        shown.update(0.3)
+        shown.refresh()
+    lines = terminal.getvalue().replace("\r", "\n").split("\n")
+    assert max(map(len, lines)) < columns
+    assert "30 %" in terminal.getvalue() or columns == 20
+
+
+def test_time_goes_on_while_nothing_is_done(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.bar(1.0, "getting ready: "):
+        until = time.monotonic() + 10
+        while "00:01" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert "getting ready: 00:01" in terminal.getvalue()
+    assert "?" not in terminal.getvalue()
+
+
+def test_a_line_of_waiting_is_taken_away(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    waiting.show("starting")
+    waiting.clear()
+    waiting.clear()
+    assert terminal.getvalue() == "starting ...\r\x1b[K"
+
+
+def test_those_who_call_from_python_are_told_what_takes_long(monkeypatch):
+    monkeypatch.setattr(waits, "_PATIENCE", 0.01)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with waits.told("compiling") as over:
+        assert over is not None
+        until = time.monotonic() + 10
+        while not terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert terminal.getvalue() == "circuitsim: compiling\n"
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # a pipe
+    with waits.told("compiling") as over:
+        assert over is None
+
+
+@pytest.mark.slow
+def test_a_command_says_at_once_that_it_starts(tmp_path):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "circuitsim.sweep", *SMALL.split()]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            found = os.read(ours, 1000)
+        except OSError:  # its end
+            break
+        if not found:
+            break
+        shown += found
+    assert running.wait() == 0
+    assert shown.startswith(b"python -m circuitsim.sweep: starting ...\r\x1b[K")
+    assert b"getting ready: " in shown
+    assert np.char.find(shown, b"written: sweep.nc") > 0
