@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from circuitsim.commands import compare, evaluate, predict, readout, train
+from circuitsim.commands import compare, evaluate, predict, predictivity, readout, train
 
 HELP = "train, test and compare image classifiers that share weights in their sleep"
 DESCRIPTION = (
@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": predict,
     "readout": readout,
     "compare": compare,
+    "predictivity": predictivity,
 }
 # The first two have no names.
 OPTIONS = {**compare.OPTIONS, "run": "", "image": ""}

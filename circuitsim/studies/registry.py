@@ -16,6 +16,7 @@ CAMPAIGNS = {
     "rates": "circuitsim.studies.rates:Rates",
     "endpoint": "circuitsim.studies.endpoint:Endpoint",
     "compare": "circuitsim.studies.comparison:Comparison",
+    "predictivity": "circuitsim.studies.predictivity:Predictivity",
 }
 # Those that have no command of their own, with what it says: `circuitsim NAME` draws them.
 FIGURES: dict[str, str] = {}

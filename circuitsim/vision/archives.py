@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import math
+import os
 import tarfile
 import tokenize
 import zipfile
@@ -120,6 +121,32 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             if filled < size or member.read(1):
                 raise BadArchive(f"{name} does not hold the {size} bytes that it says")
     array = np.frombuffer(content, dtype)
+    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """Read the array of an ``.npy`` file; no pickle is opened.
+
+    Raises
+    ------
+    BadArchive
+        If it is damaged or none, or of Python objects.
+    OSError, ValueError
+        As `open_regular`.
+    """
+    with open_regular(path) as file:
+        try:
+            shape, by_columns, dtype = _header(file)
+        except (ValueError, SyntaxError, tokenize.TokenError, EOFError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise BadArchive(f"it is damaged or no .npy file: {reason}") from None
+        if dtype.hasobject:
+            raise BadArchive("it is of Python objects, which are not read")
+        size = math.prod(shape) * dtype.itemsize
+        left = os.fstat(file.fileno()).st_size - file.tell()
+        if left != size:
+            raise BadArchive(f"it has {left} bytes of numbers and not the {size} that it says")
+        array = np.frombuffer(file.read(size), dtype)
     return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 
 

@@ -117,14 +117,25 @@ class Network:
         Those of receptive fields are taken after batch norm and ReLU, (image, row, column,
         channel), residual blocks as one; ``pool`` and ``linear`` follow, (image, feature).
         """
-        name = ""
+        shown = self._shown()
         for inner, layer in self._body.layers.items():
             x = layer.forward(x)
+            if inner in shown:
+                yield shown[inner], x if isinstance(layer, Linear) else np.moveaxis(x, -1, 0)
+
+    def activity_names(self) -> list[str]:
+        """Names of the layers that `activities` gives, in their order."""
+        return list(self._shown().values())
+
+    def _shown(self) -> dict[str, str]:
+        """Layers whose output is an activity, and what it is called: by what is rectified."""
+        found, name = {}, ""
+        for inner, layer in self._body.layers.items():
             if isinstance(layer, (ReLU, Residual, GlobalAveragePool, Linear)):
-                images_first = x if isinstance(layer, Linear) else np.moveaxis(x, -1, 0)
-                yield name if isinstance(layer, ReLU) else inner, images_first
+                found[inner] = name if isinstance(layer, ReLU) else inner
             elif not isinstance(layer, BatchNorm2D):
                 name = inner
+        return found
 
     def backward(self, gradient: Array) -> None:
         """Set the gradients of all layers from that of the logits."""

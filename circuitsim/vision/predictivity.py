@@ -20,6 +20,7 @@ M. Schrimpf et al., "Brain-Score", bioRxiv 407007 (2018), whose regression this 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import zipfile
@@ -56,7 +57,9 @@ Array = NDArray[np.float64]
 
 
 def stimuli(
-    path: str | os.PathLike[str], shape: tuple[int, int, int]
+    path: str | os.PathLike[str],
+    shape: tuple[int, int, int],
+    order: Sequence[str] | None = None,
 ) -> tuple[list[str], NDArray[np.uint8]]:
     """Read images from a directory or a ``.zip`` file, in the order of their names.
 
@@ -67,6 +70,8 @@ def stimuli(
     shape : tuple of int
         Rows, columns and channels that images are brought to: the largest part in the middle of
         these proportions is cut out and resized.
+    order : sequence of str, optional
+        Names of the files, of all of them, in another order.
 
     Returns
     -------
@@ -76,28 +81,95 @@ def stimuli(
     Raises
     ------
     ParameterError
-        If there are none, or one cannot be read.
+        If there are none, one cannot be read, or ``order`` does not name each once.
     """
-    place = Path(path)
     form = Form(*shape, resize=True)
-    names: list[str] = []
-    images: list[NDArray[np.uint8]] = []
+    images: dict[str, NDArray[np.uint8]] = {}
+
+    def decode(name: str, content: bytes) -> None:
+        images[name] = pictures.decode(io.BytesIO(content), form)
+
+    _each(Path(path), decode)
+    names = _ordered(list(images), order)
+    return names, np.stack([images[name] for name in names])
+
+
+def survey(
+    path: str | os.PathLike[str], order: Sequence[str] | None = None
+) -> tuple[list[str], str, tuple[int, int, int]]:
+    """Look at stimuli without decoding them.
+
+    Parameters
+    ----------
+    path, order
+        As in `stimuli`, which says what is raised.
+
+    Returns
+    -------
+    names : list of str
+    digest : str
+        32 hexadecimal digits that stand for names, contents and order.
+    shape : tuple of int
+        Rows, columns and channels of the first image.
+    """
+    digests: dict[str, bytes] = {}
+    shapes: dict[str, tuple[int, int, int]] = {}
+
+    def look(name: str, content: bytes) -> None:
+        digests[name] = hashlib.sha256(content).digest()
+        shapes[name] = pictures.look(io.BytesIO(content))
+
+    _each(Path(path), look)
+    names = _ordered(list(digests), order)
+    whole = hashlib.sha256()
+    for name in names:
+        # A stimulus is what it shows, wherever it is kept.
+        whole.update(hashlib.sha256(name.rpartition("/")[2].encode(errors="replace")).digest())
+        whole.update(digests[name])
+    return names, whole.hexdigest()[:32], shapes[names[0]]
+
+
+def _each(place: Path, take: Callable[[str, bytes], None]) -> None:
+    """Call a function with the name and content of each image file, in the order of the names."""
+    number = 0
     try:
         for name, content in _files(place):
             try:
-                images.append(pictures.decode(io.BytesIO(content), form))
+                take(name, content)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-            names.append(name)
-        if not names:
+            number += 1
+        if not number:
             raise ValueError("it holds no images")
     # The last of these are zipfile's, for damaged files.
     except (
         OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile,
     ) as error:  # fmt: skip
-        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
+        why = " ".join(str(error).split())[:300]
+        if isinstance(error, OSError) and error.strerror:
+            which = Path(error.filename).name if str(error.filename or place) != str(place) else ""
+            why = f"{which}: {error.strerror}" if which else error.strerror
         raise ParameterError("stimuli", f"cannot be read ({why})", str(place)) from None
-    return names, np.stack(images)
+
+
+def _ordered(names: list[str], order: Sequence[str] | None) -> list[str]:
+    if order is None:
+        return names
+    known = {name: name for name in names}
+    if len({name.rpartition("/")[2] for name in names}) == len(names):
+        known |= {name.rpartition("/")[2]: name for name in names}
+    for name in order:
+        if name not in known:
+            raise ParameterError("order", "must name files of the stimuli; there is none", name)
+    found = [known[name] for name in order]
+    missing = sorted(set(names) - set(found))
+    if missing or len(found) != len(names):
+        what = f"{missing[0]} is missing" if missing else "one is there twice"
+        raise ParameterError(
+            "order", f"must name each of the {len(names)} stimuli once ({what})",
+            f"{len(found)} names",
+        )  # fmt: skip
+    return found
 
 
 def _files(place: Path) -> Iterable[tuple[str, bytes]]:
@@ -383,59 +455,131 @@ def measure(
         If numbers of images differ, or numbers are not finite, or there are too few images.
     """
     values = _finite("responses", responses, "neuron, image")
-    n_neurons, n_images = values.shape
     given = {**features, **(baselines or {})}
     if not features or len(given) < len(features) + len(baselines or {}) or "best" in given:
         raise ParameterError(
             "features", 'must have names of their own, at least one, and none "best"', list(given)
         )
-    least = 3 if len(features) > 1 else 2
-    integer("folds", folds, minimum=least)
+    settings: dict[str, Any] = {
+        "components": components, "folds": folds, "resamples": resamples,
+        "confidence": confidence, "seed": seed,
+    }  # fmt: skip
+    check(values.shape, len(features), **settings)
+    correlation = correlations(
+        given, values, components=components, folds=folds, seed=seed, advanced=advanced
+    )
+    reliable = np.full(len(values), np.nan)
+    if repeats is not None:
+        single = np.asarray(repeats, float)
+        if single.ndim != 3 or single.shape[:2] != values.shape:
+            raise ParameterError(
+                "repeats",
+                f"must be (neuron, image, repeat) with {values.shape[0]} neurons and "
+                f"{values.shape[1]} images, as responses have",
+                single.shape,
+            )
+        reliable = reliability(single, seed=seed)
+    chosen = best_layers(correlation[: len(features)])
+    best = at_best(correlation, chosen)
+    return _collected(
+        np.concatenate([correlation, best[np.newaxis]]), chosen, reliable, list(given),
+        len(features), settings,
+    )  # fmt: skip
+
+
+def check(
+    shape: tuple[int, ...],
+    layers: int,
+    *,
+    components: int = COMPONENTS,
+    folds: int = 5,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> None:
+    """Refuse settings that do not do for responses of a shape, (neuron, image).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the responses.
+    layers : int
+        That the best is chosen from.
+    components, folds, resamples, confidence, seed
+        As in `measure`.
+
+    Raises
+    ------
+    ParameterError
+    """
+    n_images = shape[1]
+    integer("folds", folds, minimum=3 if layers > 1 else 2)
     integer("resamples", resamples, minimum=1)
+    integer("seed", seed, minimum=0)
     in_range("confidence", dimensionless("confidence", confidence), confidence, above=0, below=1)
     if n_images < 3 * folds:
         raise ParameterError(
-            "responses", f"must be to three images for each of {folds} folds", values.shape
+            "responses", f"must be to three images for each of {folds} folds", shape
         )
     fewest = n_images - -(-n_images // folds)
     if not 1 <= integer("components", components, minimum=1) < fewest:
         raise ParameterError(
             "components", f"must be less than the {fewest} images that are fitted to", components
         )
-    rng = np.random.default_rng([seed, 0])
-    tested = np.array_split(rng.permutation(n_images), folds)
-    correlation = np.empty((len(given), n_neurons, folds))
-    for n, (name, array) in enumerate(given.items()):
+
+
+def correlations(
+    features: Mapping[str, ArrayLike],
+    responses: Array,
+    *,
+    components: int,
+    folds: int,
+    seed: int,
+    advanced: Callable[[float], None] | None = None,
+) -> Array:
+    """Return the correlation of predictions with responses, (layer, neuron, fold).
+
+    Parameters
+    ----------
+    features, responses, components, folds, seed, advanced
+        As in `measure`.
+
+    Returns
+    -------
+    ndarray
+        0 where a prediction is constant, NaN where a neuron's responses are.
+
+    Raises
+    ------
+    ParameterError
+        If numbers of images differ, or features are not finite.
+    """
+    n_neurons, n_images = responses.shape
+    tested = np.array_split(np.random.default_rng([seed, 0]).permutation(n_images), folds)
+    found = np.empty((len(features), n_neurons, folds))
+    for n, (name, array) in enumerate(features.items()):
         layer = _finite(f"features[{name!r}]", array, "image, feature")
         if len(layer) != n_images:
             raise ParameterError(
                 f"features[{name!r}]", f"must be of {n_images} images, as responses are",
                 layer.shape,
             )  # fmt: skip
-        correlation[n] = _cross_validated(layer, values, tested, components)
+        found[n] = _cross_validated(layer, responses, tested, components)
         if advanced is not None:
-            advanced((n + 1) / len(given))
-    correlation[:, np.ptp(values, axis=1) == 0] = np.nan  # of such neurons nothing can be said
+            advanced((n + 1) / len(features))
+    found[:, np.ptp(responses, axis=1) == 0] = np.nan  # of such neurons nothing can be said
+    return found
 
-    chosen = _chosen(correlation[: len(features)])
-    best = np.stack([correlation[layer, :, fold] for fold, layer in enumerate(chosen)], axis=-1)
-    correlation = np.concatenate([correlation, best[np.newaxis]])
-    reliable = np.full(n_neurons, np.nan)
-    if repeats is not None:
-        single = np.asarray(repeats, float)
-        if single.ndim != 3 or single.shape[:2] != values.shape:
-            raise ParameterError(
-                "repeats",
-                f"must be (neuron, image, repeat) with {n_neurons} neurons and {n_images} images, "
-                "as responses have",
-                single.shape,
-            )
-        reliable = reliability(single, seed=seed)
-    return _collected(
-        correlation, chosen, reliable, list(given), len(features),
-        {"components": components, "folds": folds, "resamples": resamples,
-         "confidence": confidence, "seed": seed},
-    )  # fmt: skip
+
+def at_best(correlation: Array, chosen: NDArray[np.int64]) -> Array:
+    """Correlations (neuron, fold) of the layers chosen for each fold, of (layer, neuron, fold)."""
+    return np.stack([correlation[layer, :, fold] for fold, layer in enumerate(chosen)], axis=-1)
+
+
+def ceilings(reliable: ArrayLike) -> Array:
+    """Return the noise ceilings of neurons; NaN where reliability is below `RELIABLE`."""
+    values = np.asarray(reliable, float)
+    return np.sqrt(np.where(values >= RELIABLE, np.minimum(values, 1), np.nan))
 
 
 def mean_responses(repeats: ArrayLike) -> Array:
@@ -559,8 +703,11 @@ def _coefficients(x: Array, y: Array, components: int) -> Array:
     return w @ np.linalg.solve(p.T @ w, q.T)
 
 
-def _chosen(correlation: Array) -> NDArray[np.int64]:
-    """The layer of each fold that is best on the others."""
+def best_layers(correlation: Array) -> NDArray[np.int64]:
+    """For each fold, the number of the layer that is best on the others, by (layer, neuron, fold).
+
+    That is the one with the largest median over neurons.
+    """
     folds = correlation.shape[2]
     if len(correlation) == 1:
         return np.zeros(folds, np.int64)
@@ -579,7 +726,7 @@ def _collected(
     n_layers: int,
     settings: Mapping[str, Any],
 ) -> xr.Dataset:
-    ceiling = np.sqrt(np.where(reliable >= RELIABLE, np.minimum(reliable, 1), np.nan))
+    ceiling = ceilings(reliable)
     means = correlation.mean(axis=2)
     kinds = ["layer"] * n_layers + ["baseline"] * (len(names) - n_layers) + ["best"]
     variables: dict[str, Any] = {
@@ -605,7 +752,9 @@ def _collected(
         ),
     }  # fmt: skip
     for name, of_neurons in (("correlation", means), ("predictivity", means / ceiling)):
-        median, bounds = _medians(of_neurons, settings)
+        median, bounds = medians(
+            of_neurons, settings["resamples"], settings["confidence"], settings["seed"]
+        )
         what = "correlation" if name == "correlation" else "predictivity"
         variables[f"median_{name}"] = (
             "layer", median, {"long_name": f"median over neurons of the {what}", "units": "1"},
@@ -622,19 +771,34 @@ def _collected(
     return xr.Dataset(variables, coordinates, attrs=dict(settings))
 
 
-def _medians(of_neurons: Array, settings: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Median over neurons of each layer, and its interval."""
-    bounds = np.full((len(of_neurons), 2), np.nan)
-    medians = np.full(len(of_neurons), np.nan)
-    known = np.isfinite(of_neurons).all(axis=0)
+def medians(of_neurons: Array, resamples: int, confidence: float, seed: int) -> tuple[Array, Array]:
+    """Return medians over neurons, and their intervals by the bootstrap over neurons.
+
+    Parameters
+    ----------
+    of_neurons : ndarray, shape (..., neuron)
+        Neurons for which one of the values is NaN are left out for all.
+    resamples, confidence, seed
+        As in `measure`; each draws the same neurons for all.
+
+    Returns
+    -------
+    medians : ndarray, shape (...,)
+    intervals : ndarray, shape (..., 2)
+        NaN if no neuron is left.
+    """
+    rows = of_neurons.reshape(-1, of_neurons.shape[-1])
+    bounds = np.full((len(rows), 2), np.nan)
+    middle = np.full(len(rows), np.nan)
+    known = np.isfinite(rows).all(axis=0)
     if known.any():
-        values = of_neurons[:, known]
-        medians = np.median(values, axis=1)
-        # The same neurons for all layers.
-        rng = np.random.default_rng([settings["seed"], 1])
-        picked = rng.integers(values.shape[1], size=(settings["resamples"], values.shape[1]))
-        tail = (1 - settings["confidence"]) / 2
+        values = rows[:, known]
+        middle = np.median(values, axis=1)
+        rng = np.random.default_rng([seed, 1])
+        picked = rng.integers(values.shape[1], size=(resamples, values.shape[1]))
+        tail = (1 - confidence) / 2
         bounds = np.stack(
             [np.quantile(np.median(row[picked], axis=1), [tail, 1 - tail]) for row in values]
         )
-    return medians, bounds
+    shape = of_neurons.shape[:-1]
+    return middle.reshape(shape), bounds.reshape(*shape, 2)
