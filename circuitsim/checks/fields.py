@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,9 @@ class Declared:
     kind : type
         int, float, str or bool: of the value, or of each.
     several : bool
-        Whether it holds a list of values, none twice.
+        Whether it holds a list of values.
+    repeated : bool
+        Whether the list may hold a value twice.
     optional : bool
         Whether None stands for what the text says.
     """
@@ -48,6 +50,7 @@ class Declared:
     choices: Callable[[], Sequence[str]] | None = None
     kind: type = str
     several: bool = False
+    repeated: bool = False
     optional: bool = False
 
 
@@ -91,15 +94,20 @@ def default(of: Any, name: str) -> Any:
     return next(field.default for field in dataclasses.fields(of) if field.name == name)
 
 
-def check(instance: Any, names: Mapping[str, str] | None = None) -> None:
+def defaults(of: Any) -> dict[str, Any]:
+    """Return the defaults of the declared fields of a dataclass, by their names."""
+    return {name: default(of, name) for name in declared(of)}
+
+
+def check(instance: Any, prefix: str | None = None) -> None:
     """Check the declared fields of an instance, and keep them as plain numbers and tuples.
 
     Parameters
     ----------
     instance : dataclass
         Frozen or not.
-    names : mapping, optional
-        What messages call fields; ``Class.field`` by default.
+    prefix : str, optional
+        Of the names that messages give to fields; ``Class.`` by default.
 
     Raises
     ------
@@ -110,11 +118,11 @@ def check(instance: Any, names: Mapping[str, str] | None = None) -> None:
         given = getattr(instance, name)
         if given is None and what.optional:
             continue
-        called = (names or {}).get(name, f"{type(instance).__name__}.{name}")
+        called = (f"{type(instance).__name__}." if prefix is None else prefix) + name
         if what.several:
             value: Any = tuple(_checked(called, one, what) for one in _listed(called, given))
             for place, one in enumerate(value):
-                if one in value[:place]:
+                if one in value[:place] and not what.repeated:
                     raise ParameterError(called, "must not be given twice", one)
         else:
             value = _checked(called, given, what)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim.commands import campaign
-from circuitsim.commands.images import LOADING, OF_DATA, SLEEP, add_border, add_data
+from circuitsim.commands.images import LOADING, OF_DATA, SLEEP, add_data
 
 if TYPE_CHECKING:
     from circuitsim.running.campaign import Campaign
@@ -28,6 +28,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     from circuitsim.commands import options
     from circuitsim.studies.comparison import Comparison
+    from circuitsim.vision.sharing import Sharing
 
     add_data(p.add_argument_group("images"), "cifar10")
     what = p.add_argument_group("what is compared")
@@ -37,19 +38,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
              "validation")  # fmt: skip
     options.add(training, Comparison, names)
     asleep = p.add_argument_group("asleep (all but instant)")
-    for name, text in (
-        ("presentations_per_input", "input patterns in a sleep, for each input of a neuron"),
-        ("gamma", "pull towards the weights before the sleep, dimensionless"),
-        ("alpha", "strength of inhibition, dimensionless"),
-    ):
-        asleep.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=float,
-            default=SLEEP[name],
-            metavar=name[0].upper(),
-            help=text,
-        )
-    add_border(asleep, "asleep")
+    options.add(asleep, Sharing, (*SLEEP, "border"), defaults=SLEEP)
     how = p.add_argument_group("how to run it")
     how.add_argument(
         "--runs",
@@ -94,7 +83,7 @@ def _comparison(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]
         dataset=options.dataset,
         sleep=sleep,
         **_images(options),
-        **chosen(Comparison, options),
+        **chosen(Comparison, options, _CALLED),
     )
     return [(made, options.output / f"{made.file_name}.nc")]
 

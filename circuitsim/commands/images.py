@@ -114,15 +114,3 @@ def add_jobs(p: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
         metavar="J",
         help="threads to use; by default the cores available",
     )
-
-
-def add_border(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str | None) -> None:
-    """Add the option that says whether border positions sleep."""
-    p.add_argument(
-        "--border",
-        default=default,
-        metavar="HOW",
-        help="whether positions whose fields reach into the padding share weights too: asleep (the "
-        "patterns go on into the padding) or awake (they keep their weights, as in the authors' "
-        "sleep by a rule)" + ("" if default else "; by default asleep"),
-    )

@@ -12,7 +12,12 @@ Target = argparse._ArgumentGroup | argparse.ArgumentParser
 
 
 def add(
-    target: Target, of: Any, names: Iterable[str], called: Mapping[str, str] | None = None
+    target: Target,
+    of: Any,
+    names: Iterable[str],
+    called: Mapping[str, str] | None = None,
+    otherwise: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Add options for declared fields of a dataclass.
 
@@ -26,29 +31,40 @@ def add(
         Which fields.
     called : mapping, optional
         From fields to their options, where these have other names.
+    otherwise : mapping, optional
+        From fields to what they are if the option, whose default is None then, is left out; for
+        options that have an effect only together with others.
+    defaults : mapping, optional
+        From fields to the options' defaults, where these are not those of the dataclass.
     """
     declared = fields.declared(of)
     for name in names:
-        what, default = declared[name], fields.default(of, name)
-        option = (called or {}).get(name, "--" + name.replace("_", "-"))
+        what, text = declared[name], declared[name].text
+        default = (defaults or {}).get(name, fields.default(of, name))
+        option = _option(name, called)
+        dest = _dest(option)
         if what.kind is bool:
-            target.add_argument(option, dest=name, action="store_true", help=what.text)
+            target.add_argument(option, dest=dest, action="store_true", help=text)
             continue
+        if otherwise is not None and name in otherwise:
+            default, text = None, f"{text}; by default {otherwise[name]}"
         target.add_argument(
             option,
-            dest=name,
+            dest=dest,
             type=what.kind,
             nargs="+" if what.several else None,
-            default=list(default) if what.several else default,
+            default=list(default) if isinstance(default, tuple) else default,
             metavar=what.letter,
-            help=what.text,
+            help=text,
         )
 
 
-def chosen(of: Any, options: argparse.Namespace) -> dict[str, Any]:
+def chosen(
+    of: Any, options: argparse.Namespace, called: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the fields of a dataclass that options set."""
-    names = [name for name in fields.declared(of) if hasattr(options, name)]
-    given = {name: getattr(options, name) for name in names}
+    dests = {name: _dest(_option(name, called)) for name in fields.declared(of)}
+    given = {name: getattr(options, dest) for name, dest in dests.items() if hasattr(options, dest)}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
 
 
@@ -57,7 +73,7 @@ def written(instance: Any, called: Mapping[str, str] | None = None) -> list[str]
     words: list[str] = []
     for name in fields.declared(instance):
         value = getattr(instance, name)
-        option = (called or {}).get(name, "--" + name.replace("_", "-"))
+        option = _option(name, called)
         if isinstance(value, tuple):
             words += [option, *map(str, value)]
         elif isinstance(value, bool):
@@ -65,3 +81,11 @@ def written(instance: Any, called: Mapping[str, str] | None = None) -> list[str]
         elif value is not None:  # joined, or a negative number would be taken for an option
             words.append(f"{option}={value}")
     return words
+
+
+def _option(name: str, called: Mapping[str, str] | None) -> str:
+    return (called or {}).get(name, "--" + name.replace("_", "-"))
+
+
+def _dest(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitsim.checks import fields
 from circuitsim.commands import cli
-from circuitsim.commands.images import SLEEP, add_border, add_data, add_jobs, load_data
+from circuitsim.commands.images import SLEEP, add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
     from circuitsim.vision.runs import Run
@@ -24,205 +25,36 @@ DESCRIPTION = (
     "options and the data alone, not on the number of threads, nor on having been interrupted."
 )
 
+_SHARING = {"method": "--sharing", "learning_rate": "--sharing-rate"}
 _ALWAYS = ("border", "periods", "moments")  # have an effect on averaging too
-_OF_SLEEP = ("presentations", "presentations_per_input", "gamma", "alpha", *_ALWAYS)
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """Add the command's options."""
+    from circuitsim.commands import options
+    from circuitsim.vision.networks import Architecture
+    from circuitsim.vision.sharing import Sharing
+    from circuitsim.vision.training import Training
+
     add_data(p.add_argument_group("images"), "digits")
-    network = p.add_argument_group("network")
-    network.add_argument(
-        "--network",
-        default="small",
-        metavar="NAME",
-        help="small (4 layers) or resnet20",
-    )
-    network.add_argument(
-        "--connectivity",
-        default="lc",
-        metavar="NAME",
-        help="lc (locally connected) or conv (convolutional)",
-    )
-    network.add_argument(
-        "--width",
-        type=int,
-        default=None,
-        metavar="W",
-        help="channels of the first layer; None: 32 in small, 16 in resnet20",
-    )
-    awake = p.add_argument_group("awake")
-    awake.add_argument("--epochs", type=int, default=10, metavar="E", help="epochs of training")
-    awake.add_argument(
-        "--batch-size",
-        type=int,
-        default=128,
-        metavar="B",
-        help="images in a batch, repetitions included",
-    )
-    awake.add_argument("--optimiser", default="adamw", metavar="NAME", help="adamw or sgd")
-    awake.add_argument(
-        "--learning-rate",
-        type=float,
-        default=None,
-        metavar="RATE",
-        help="learning rate of the first batch; None: 0.001 with adamw, 0.1 with sgd",
-    )
-    awake.add_argument(
-        "--weight-decay",
-        type=float,
-        default=None,
-        metavar="D",
-        help="pull of weights to 0, as a factor of the weights; None: 0.01 with adamw, 0.0005 with "
-        "sgd",
-    )
-    awake.add_argument(
-        "--momentum",
-        type=float,
-        default=None,
-        metavar="MU",
-        help="momentum of sgd; None: 0.9",
-    )
-    awake.add_argument(
-        "--schedule",
-        default="cosine",
-        metavar="NAME",
-        help="how the learning rate changes: constant, cosine (to 0) or step",
-    )
-    awake.add_argument(
-        "--milestones",
-        type=int,
-        nargs="+",
-        default=None,
-        metavar="E",
-        help="epochs after which the learning rate takes a step; None: half and three quarters of "
-        "them",
-    )
-    awake.add_argument(
-        "--factor",
-        type=float,
-        default=None,
-        metavar="F",
-        help="what each step multiplies the learning rate by; None: 0.25",
-    )
-    awake.add_argument(
-        "--crop-padding",
-        type=int,
-        default=0,
-        metavar="P",
-        help="black pixels added on every side of an image before a random crop of its size",
-    )
-    awake.add_argument(
-        "--crop-size",
-        type=int,
-        default=None,
-        metavar="S",
-        help="rows and columns of random crops to train on, and of the middle to test with; None: "
-        "those of the images",
-    )
-    awake.add_argument(
-        "--crop-scale",
-        type=float,
-        default=None,
-        metavar="SHARE",
-        help="smallest share of an image's area in a crop: crops of random size and proportions "
-        "are resized; None: they are not",
-    )
-    awake.add_argument("--flips", action="store_true", help="mirror every second image or so")
-    awake.add_argument(
-        "--repetitions",
-        type=int,
-        default=1,
-        metavar="R",
-        help="crops of each image within a batch",
-    )
-    awake.add_argument(
-        "--validation",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="share of the training images that is set aside for validation; 0: none",
-    )
-    awake.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="SEED",
-        help="fixes weights, validation images, order, crops and sleeps",
-    )
+    options.add(p.add_argument_group("network"), Architecture, ("network", "connectivity", "width"))
+    of_sleep = ("share_every", "sleep_length")
+    awake = [name for name in fields.declared(Training) if name not in of_sleep]
+    options.add(p.add_argument_group("awake"), Training, awake)
     asleep = p.add_argument_group("asleep")
+    options.add(asleep, Sharing, ["method"], _SHARING, defaults={"method": "none"})
+    options.add(asleep, Training, of_sleep)
+    otherwise = fields.defaults(Sharing) | SLEEP
+    otherwise |= {
+        "presentations": "as the next says",
+        "learning_rate": "one that suits the number of inputs",
+    }
+    sleep = [name for name in fields.declared(Sharing) if name != "method"]
+    options.add(asleep, Sharing, sleep, _SHARING, otherwise)
     asleep.add_argument(
-        "--sharing",
-        default="none",
-        metavar="HOW",
-        help="how locally connected layers share weights: none; instant (averaging); or the rule "
-        "by which they sleep: circuit, inhibition_gated, mean_subtracted, or another that is "
-        "linear, as 'name = signal'",
-    )
-    asleep.add_argument(
-        "--share-every",
-        type=int,
-        default=None,
-        metavar="B",
-        help="batches from one sleep to the next; must be given unless --sharing is none",
-    )
-    asleep.add_argument(
-        "--sleep-length",
-        default="learning",
-        metavar="HOW",
-        help="how many of its presentations a sleep has: learning (in proportion to the learning "
-        "rate since the last one) or constant (all)",
-    )
-    for name, unit, letter, what, default in (
-        ("presentations", int, "P", "input patterns shown in a sleep", "as the next says"),
-        (
-            "presentations-per-input",
-            float,
-            "P",
-            "the same, for each input of a neuron, so that layers that differ in it sleep alike",
-            f"{SLEEP['presentations_per_input']:g}",
-        ),
-        (
-            "gamma",
-            float,
-            "G",
-            "pull towards the weights before the sleep, dimensionless",
-            f"{SLEEP['gamma']:g}",
-        ),
-        ("alpha", float, "A", "strength of inhibition, dimensionless", f"{SLEEP['alpha']:g}"),
-        ("tau", float, "MS", "time constant of the rates, in ms", "30"),
-        (
-            "sharing-rate",
-            float,
-            "RATE",
-            "learning rate in a sleep, of a step of 1 ms (of an update, for mean_subtracted), "
-            "dimensionless",
-            "one that suits the number of inputs",
-        ),
-    ):
-        asleep.add_argument(
-            f"--{name}",
-            type=unit,
-            default=None,
-            metavar=letter,
-            help=f"{what}; None: {default}",
-        )
-    add_border(asleep, None)
-    asleep.add_argument(
-        "--periods",
-        type=int,
-        default=None,
-        metavar="1|2",
-        help="1: patterns repeat every k positions, which leaves k x k kernels "
-        "in a channel; 2: every k and then every k + 1, which leaves one; None: 1",
-    )
-    asleep.add_argument(
-        "--moments",
-        default=None,
-        metavar="HOW",
-        help="what the optimiser remembers of single weights in a sleep: own (stays) or shared (as "
-        "the weights are); None: own",
-    )
+        "--tau", type=float, default=None, metavar="MS",
+        help="time constant of the rates, in ms; by default 30",
+    )  # fmt: skip
     how = p.add_argument_group("how to run it")
     add_jobs(how)
     how.add_argument(
@@ -290,36 +122,28 @@ def body(options: argparse.Namespace) -> int:
 
 def _described(options: argparse.Namespace, data: Any) -> Run:
     """Describe the run that the options ask for."""
+    from circuitsim.commands.options import chosen
+    from circuitsim.vision.networks import Architecture
     from circuitsim.vision.runs import Run
     from circuitsim.vision.training import Training
 
-    names = set(Training.__dataclass_fields__) - {"milestones", "factor"}
-    given = {name: getattr(options, name) for name in names}
+    training = chosen(Training, options)
     for name in ("milestones", "factor"):
-        value = getattr(options, name)
-        if value is not None:
-            if options.schedule != "step":
-                raise cli.UsageError(f"--{name} has no effect without --schedule step")
-            given[name] = tuple(value) if name == "milestones" else value
-    return Run.new(
-        data,
-        Training(**given),
-        _sharing(options),
-        network=options.network,
-        connectivity=options.connectivity,
-        width=options.width,
-    )
+        if options.schedule != "step" and training[name] != fields.default(Training, name):
+            raise cli.UsageError(f"--{name} has no effect without --schedule step")
+    return Run.new(data, Training(**training), _sharing(options), **chosen(Architecture, options))
 
 
 def _sharing(options: argparse.Namespace) -> Sharing | None:
+    from circuitsim.commands.options import chosen
     from circuitsim.values import ms
     from circuitsim.vision.sharing import Sharing
 
-    method, fields = options.sharing, {"sharing_rate": "learning_rate"}
-    names: tuple[str, ...] = (*_OF_SLEEP, "tau", "sharing_rate")
-    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    given = chosen(Sharing, options, _SHARING) | {"tau": options.tau}
+    method = given.pop("method")
+    given = {name: value for name, value in given.items() if value is not None}
     rule = None
-    if method != "none":
+    if method not in ("none", None):
         with _sharing_options():
             rule = Sharing(method).rule
     if rule is None:  # neither presentations nor what they depend on
@@ -328,8 +152,8 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     else:
         idle = [n for n in ("alpha", "tau") if n in given and rule.per_presentation]
     if idle:
-        option = idle[0].replace("_", "-")
-        raise cli.UsageError(f"--{option} has no effect with --sharing {method}")
+        option = _SHARING.get(idle[0], "--" + idle[0].replace("_", "-"))
+        raise cli.UsageError(f"{option} has no effect with --sharing {method}")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if method == "none":
@@ -341,7 +165,7 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     if rule is not None:
         given = SLEEP | given
     with _sharing_options():
-        return Sharing(method, **{fields.get(n, n): v for n, v in given.items()})
+        return Sharing(method, **given)
 
 
 @contextmanager
@@ -363,48 +187,41 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     """Refuse options that differ both from their defaults and from the run that is to go on."""
     from dataclasses import asdict
 
+    from circuitsim.commands.options import chosen
     from circuitsim.values import in_ms
+    from circuitsim.vision.networks import Architecture
     from circuitsim.vision.sharing import Sharing
+    from circuitsim.vision.training import Training
 
-    of_run: dict[str, Any] = {"dataset": run.dataset, "sharing": "none"}
-    of_run |= asdict(run.architecture) | asdict(run.training)
-    if run.sharing is not None:
-        sharing = asdict(run.sharing)
-        of_run |= {"sharing": sharing["method"], "sharing_rate": sharing["learning_rate"]}
-        of_run |= {n: sharing.get(n) for n in _OF_SLEEP}
-        if sharing.get("tau") is not None:
-            of_run["tau"] = float(in_ms(sharing["tau"]))
-    free = (
-        "data",
-        "download",
-        "image_size",
-        "channels",
-        "test_share",
-        "skip_bad",
-        "workers",
-        "jobs",
-        "output",
-        "resume",
-        "subcommand",
-        "command_line",
-        "kept",
-        "prog",
-    )
     if options.sharing != "none":
         with _sharing_options():
             options.sharing = Sharing(options.sharing).method  # a definition in its usual form
-    parser = cli.Parser()
-    add_options(parser)
-    defaults = parser.parse_args([])
-    for name, value in vars(options).items():
-        value = tuple(value) if isinstance(value, list) else value
-        if name in free or value == getattr(defaults, name) or value == of_run.get(name):
-            continue
-        option = "--" + name.replace("_", "-")
-        raise cli.UsageError(
-            f"{option}: the run in {options.output} has {of_run.get(name)}; leave it out to "
-            "go on with it, or name another --output"
-        )
+    defaults = cli.parser(sys.modules[__name__], "").parse_args([])
+    sharing = {"method": "none"} if run.sharing is None else asdict(run.sharing)
+    tau = float(in_ms(sharing["tau"])) if "tau" in sharing else None
+    given, untouched = (
+        [
+            chosen(Architecture, values),
+            chosen(Training, values),
+            chosen(Sharing, values, _SHARING) | {"tau": values.tau},
+            {"dataset": values.dataset},
+        ]
+        for values in (options, defaults)
+    )
+    its = (
+        asdict(run.architecture),
+        asdict(run.training),
+        sharing | {"tau": tau},
+        {"dataset": run.dataset},
+    )
+    for values, usual, has in zip(given, untouched, its, strict=True):
+        for name, value in values.items():
+            if value not in (usual[name], has.get(name)):
+                option = _SHARING.get(name, f"--{name}") if values is given[2] else f"--{name}"
+                raise cli.UsageError(
+                    f"{option.replace('_', '-')}: the run in {options.output} has "
+                    f"{has.get(name)}; leave it out to go on with it, or name another --output"
+                )
 
 
 def _kept(directory: Path) -> str:

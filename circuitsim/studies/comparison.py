@@ -282,7 +282,7 @@ class Comparison(Campaign[Job]):
     }
 
     def __post_init__(self) -> None:
-        fields.check(self, {name: name for name in fields.declared(self)})
+        fields.check(self, prefix="")
         if list(self.rates) != sorted(self.rates):
             raise ParameterError("rates", "must be in ascending order", self.rates)
         sleep = {**self.sleep, "border": self.sleep.get("border", "asleep")}

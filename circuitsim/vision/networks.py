@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.checks import fields
+from circuitsim.checks.fields import declare
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, integer, one_of
+from circuitsim.validation import ParameterError, integer
 from circuitsim.vision.layers import (
     Array,
     BatchNorm2D,
@@ -59,9 +61,16 @@ class Architecture:
 
     input_shape: tuple[int, int, int]
     n_classes: int
-    network: str = "small"
-    connectivity: str = "lc"
-    width: int | None = None
+    network: str = declare(
+        "small", "small (4 layers) or resnet20", "NAME", choices=lambda: NETWORKS
+    )
+    connectivity: str = declare(
+        "lc", "lc (locally connected) or conv (convolutional)", "NAME",
+        choices=lambda: CONNECTIVITIES,
+    )  # fmt: skip
+    width: int | None = declare(
+        None, "channels of the first layer; by default 32 in small, 16 in resnet20", "W", minimum=1
+    )
 
     def __post_init__(self) -> None:
         if np.shape(self.input_shape) != (3,):
@@ -71,10 +80,9 @@ class Architecture:
         shape = tuple(integer("input_shape", n, minimum=1) for n in self.input_shape)
         object.__setattr__(self, "input_shape", shape)
         integer("n_classes", self.n_classes, minimum=2)
-        one_of("network", self.network, NETWORKS)
-        one_of("connectivity", self.connectivity, CONNECTIVITIES)
-        width = _WIDTHS[self.network] if self.width is None else self.width
-        object.__setattr__(self, "width", integer("width", width, minimum=1))
+        fields.check(self, prefix="")
+        if self.width is None:
+            object.__setattr__(self, "width", _WIDTHS[self.network])
 
 
 class Network:

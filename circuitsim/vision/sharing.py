@@ -61,12 +61,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from circuitsim import measures, plugins, rules
+from circuitsim.checks import fields as checks
+from circuitsim.checks.fields import declare
 from circuitsim.engines.transfer import Transfer, transfer
 from circuitsim.inputs import GaussianInputs
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.public import own
 from circuitsim.schedules import ConstantRate
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.validation import ParameterError, one_of
 from circuitsim.values import Milliseconds, in_ms, ms
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import Pool, pools
@@ -142,39 +144,62 @@ class Sharing:
 border asleep
     """
 
-    method: str = INSTANT
-    presentations: int | None = None
-    presentations_per_input: float = 10.0
-    gamma: float = 1e-3
-    alpha: float = 10.0
+    method: str = declare(
+        INSTANT,
+        "how locally connected layers share weights: none; instant (averaging); or the rule by "
+        "which they sleep: circuit, inhibition_gated, mean_subtracted, or another that is linear, "
+        "as 'name = signal'",
+        "HOW",
+    )
+    presentations: int | None = declare(
+        None, "input patterns shown in a sleep", "P", minimum=1, below=_MOST
+    )
+    presentations_per_input: float = declare(
+        10.0,
+        "input patterns shown in a sleep for each input of a neuron, so that layers that differ in "
+        "it sleep alike",
+        "P",
+        above=0,
+        below=_MOST,
+    )
+    gamma: float = declare(1e-3, "pull towards the weights before the sleep, dimensionless", "G")
+    alpha: float = declare(10.0, "strength of inhibition, dimensionless", "A")
     tau: Quantity | Milliseconds = field(default_factory=lambda: 30 * ms)
-    learning_rate: float | None = None
-    border: str = "asleep"
-    periods: int = 1
-    moments: str = "own"
+    learning_rate: float | None = declare(
+        None,
+        "learning rate in a sleep, of a step of 1 ms (of an update, for mean_subtracted), "
+        "dimensionless",
+        "RATE",
+        above=0,
+    )
+    border: str = declare(
+        "asleep",
+        "whether positions whose fields reach into the padding share weights too: asleep (the "
+        "patterns go on into the padding) or awake (they keep their weights, as in the authors' "
+        "sleep by a rule)",
+        "HOW",
+        choices=lambda: BORDERS,
+    )
+    periods: int = declare(
+        1,
+        "1: patterns repeat every k positions, which leaves k x k kernels in a channel; 2: every k "
+        "and then every k + 1, which leaves one",
+        "1|2",
+        minimum=1,
+    )
+    moments: str = declare(
+        "own",
+        "what the optimiser remembers of single weights in a sleep: own (stays) or shared (as the "
+        "weights are)",
+        "HOW",
+        choices=lambda: MOMENTS,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", _checked_method(self.method))
-        one_of("Sharing.border", self.border, BORDERS)
-        one_of("Sharing.moments", self.moments, MOMENTS)
-        if integer("Sharing.periods", self.periods, minimum=1) > 2:
+        checks.check(self)
+        if self.periods > 2:
             raise ParameterError("Sharing.periods", "must be 1 or 2", self.periods)
-        if self.presentations is not None:
-            number = integer("Sharing.presentations", self.presentations, minimum=1)
-            in_range("Sharing.presentations", number, number, below=_MOST)
-        if self.learning_rate is not None:
-            rate = dimensionless("Sharing.learning_rate", self.learning_rate)
-            in_range("Sharing.learning_rate", rate, self.learning_rate, above=0)
-        per_input = dimensionless("Sharing.presentations_per_input", self.presentations_per_input)
-        in_range(
-            "Sharing.presentations_per_input",
-            per_input,
-            self.presentations_per_input,
-            above=0,
-            below=_MOST,
-        )
-        for name in ("gamma", "alpha"):
-            dimensionless(f"Sharing.{name}", getattr(self, name))
         Plasticity(gamma=self.gamma)
         self._circuit.check_step(in_ms(DT))
 

@@ -13,9 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from circuitsim.checks import fields
+from circuitsim.checks.fields import declare
 from circuitsim.files import netcdf
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.validation import ParameterError, dimensionless, integer
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import augmented, prepared
 from circuitsim.vision.datasets import ImageSet
@@ -57,8 +59,8 @@ class Training:
     schedule : {"constant", "cosine", "step"}
         How the learning rate changes: not, to 0 along half a cosine, or by ``factor`` when each of
         ``milestones`` epochs are over.
-    milestones : tuple of int
-        Half and three quarters of ``epochs`` if empty.
+    milestones : tuple of int, optional
+        Half and three quarters of ``epochs`` if None or empty.
     factor : float
     crop_padding : int
         Black rows and columns added on every side of an image before a crop is drawn.
@@ -90,42 +92,83 @@ class Training:
         If a value is out of range.
     """
 
-    epochs: int = 10
-    batch_size: int = 128
-    optimiser: str = "adamw"
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    momentum: float | None = None
-    schedule: str = "cosine"
-    milestones: tuple[int, ...] = ()
-    factor: float = 0.25
-    crop_padding: int = 0
-    crop_size: int | None = None
-    crop_scale: float | None = None
-    flips: bool = False
-    repetitions: int = 1
-    validation: float = 0.1
-    share_every: int | None = None
-    sleep_length: str = "learning"
-    seed: int = 0
+    epochs: int = declare(10, "epochs of training", "E", minimum=1)
+    batch_size: int = declare(128, "images in a batch, repetitions included", "B", minimum=2)
+    optimiser: str = declare("adamw", "adamw or sgd", "NAME", choices=lambda: OPTIMISERS)
+    learning_rate: float | None = declare(
+        None, "learning rate of the first batch; by default 0.001 with adamw, 0.1 with sgd", "RATE",
+        above=0,
+    )  # fmt: skip
+    weight_decay: float | None = declare(
+        None,
+        "pull of weights to 0, as a factor of the weights; by default 0.01 with adamw, 0.0005 with sgd",
+        "D",
+        minimum=0,
+    )
+    momentum: float | None = declare(
+        None, "momentum of sgd; by default 0.9", "MU", minimum=0, below=1
+    )
+    schedule: str = declare(
+        "cosine",
+        "how the learning rate changes: constant, cosine (to 0) or step",
+        "NAME",
+        choices=lambda: SCHEDULES,
+    )
+    milestones: tuple[int, ...] | None = declare(
+        None,
+        "epochs after which the learning rate takes a step; by default half and three quarters of them",
+        "E",
+        repeated=True,
+    )
+    factor: float = declare(0.25, "what each step multiplies the learning rate by", "F", above=0)
+    crop_padding: int = declare(
+        0, "black pixels added on every side of an image before a random crop of its size", "P"
+    )
+    crop_size: int | None = declare(
+        None,
+        "rows and columns of random crops to train on, and of the middle to test with; by default those "
+        "of the images",
+        "S",
+        minimum=1,
+    )
+    crop_scale: float | None = declare(
+        None,
+        "smallest share of an image's area in a crop: crops of random size and proportions are "
+        "resized; by default they are not",
+        "SHARE",
+        above=0,
+        below=1,
+    )
+    flips: bool = declare(False, "mirror every second image or so")
+    repetitions: int = declare(1, "crops of each image within a batch", "R", minimum=1)
+    validation: float = declare(
+        0.1,
+        "share of the training images that is set aside for validation; 0: none",
+        "SHARE",
+        minimum=0,
+        below=1,
+    )
+    share_every: int | None = declare(
+        None,
+        "batches from one sleep to the next; must be given unless --sharing is none",
+        "B",
+        minimum=1,
+    )
+    sleep_length: str = declare(
+        "learning",
+        "how many of its presentations a sleep has: learning (in proportion to the learning rate "
+        "since the last one) or constant (all)",
+        "HOW",
+        choices=lambda: SLEEP_LENGTHS,
+    )
+    seed: int = declare(0, "fixes weights, validation images, order, crops and sleeps", "SEED")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "repetitions"):
-            integer(name, getattr(self, name), minimum=1)
-        integer("batch_size", self.batch_size, minimum=2)
-        for name in ("crop_padding", "seed"):
-            integer(name, getattr(self, name), minimum=0)
-        if self.crop_size is not None:
-            integer("crop_size", self.crop_size, minimum=1)
-        if self.crop_scale is not None:
-            _number("crop_scale", self.crop_scale, above=0, below=1)
-            if self.crop_padding:
-                raise ParameterError(
-                    "crop_padding", "has no effect with crop_scale", self.crop_padding
-                )
-        one_of("optimiser", self.optimiser, OPTIMISERS)
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("sleep_length", self.sleep_length, SLEEP_LENGTHS)
+        if self.milestones is not None and len(self.milestones) == 0:
+            object.__setattr__(self, "milestones", None)
+        fields.check(self, prefix="")
+        if self.crop_scale is not None and self.crop_padding:
+            raise ParameterError("crop_padding", "has no effect with crop_scale", self.crop_padding)
         adam = self.optimiser == "adamw"
         if adam and self.momentum is not None:
             raise ParameterError("momentum", "has no effect with adamw", self.momentum)
@@ -136,25 +179,14 @@ class Training:
             "milestones": (self.epochs // 2, self.epochs * 3 // 4),
         }
         for name, default in defaults.items():
-            if getattr(self, name) in (None, ()):
+            if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        _number("learning_rate", self.learning_rate, above=0)
-        _number("weight_decay", self.weight_decay, minimum=0)
-        if not adam:
-            _number("momentum", self.momentum, minimum=0, below=1)
-        _number("factor", self.factor, above=0)
-        _number("validation", self.validation, minimum=0, below=1)
-        for milestone in self.milestones:
-            integer("milestones", milestone, minimum=0)
         if self.batch_size % self.repetitions:
             raise ParameterError(
                 "repetitions",
                 f"must divide the images of a batch ({self.batch_size})",
                 self.repetitions,
             )
-        if self.share_every is not None:
-            integer("share_every", self.share_every, minimum=1)
 
     def rate(self, done: float) -> float:
         """Return the learning rate after so many epochs."""
@@ -162,6 +194,7 @@ class Training:
         if self.schedule == "cosine":
             return self.learning_rate * cosine_factor(done, self.epochs)
         if self.schedule == "step":
+            assert self.milestones is not None
             return self.learning_rate * step_factor(done, self.milestones, self.factor)
         return self.learning_rate
 
@@ -677,7 +710,3 @@ def write_history(
 
 def _rng(seed: int, *keys: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, *keys]))
-
-
-def _number(name: str, value: Any, **limits: Any) -> None:
-    in_range(name, dimensionless(name, value), value, **limits)
