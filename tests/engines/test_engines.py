@@ -78,13 +78,14 @@ def published_trajectories():
         engine, codegen = way.values[0]
         for name in ("circuit_k3", "circuit_k6", "rule_k3", "rule_k9"):
             marks = [*way.marks]
-            if codegen in SLOW_CODE and (name, codegen) not in [
-                ("circuit_k3", "cpp_standalone"),
-                # Cython takes seconds for each object, of which a rule without rates has fewer.
-                *([("rule_k3", "cython")] if engine == "brian2" else []),
-            ]:
+            # Cython takes seconds for each object, which is a minute and more for a network.
+            compiled = ("circuit_k3", "brian2", "cpp_standalone")
+            if codegen in SLOW_CODE and (name, engine, codegen) != compiled:
                 marks.append(pytest.mark.thorough)
-            if engine == "brian2_per_synapse" and name == "rule_k9":
+            # The network takes seconds for each; other engines take none.
+            if engine == "brian2_per_synapse" and name != "circuit_k3":
+                marks.append(pytest.mark.thorough)
+            if engine == "brian2" and name == "rule_k9":
                 marks.append(pytest.mark.thorough)
             yield pytest.param(*way.values, name, marks=marks, id=f"{name}-{way.id}")
 
@@ -130,7 +131,6 @@ def plain_loops():
         for rule in [*rules, NONLINEAR, ideal] if codegen != "cython" else []:
             marks = [*way.marks]
             if codegen in SLOW_CODE and (rule, name) not in [
-                (NONLINEAR, "brian2"),
                 (NONLINEAR, "brian2_per_synapse"),
                 (ideal, "brian2"),
             ]:

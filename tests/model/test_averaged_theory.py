@@ -47,8 +47,7 @@ def test_gains_are_the_average_drift(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", CIRCUIT_RULES)
-@pytest.mark.parametrize("momentum", [0.0, 0.95])
+@grid(rule=CIRCUIT_RULES, momentum=[0.0, 0.95])
 def test_long_runs_end_there(momentum: float, rule: str) -> None:
     """With a small constant learning rate, averaged over runs with independent inputs."""
     rng = np.random.default_rng(1)

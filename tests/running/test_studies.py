@@ -699,8 +699,8 @@ def moments(directory, rng):
     ("jobs", "times"),
     [
         (2, 3),
-        pytest.param(1, 4, marks=pytest.mark.slow),
-        pytest.param(4, 7, marks=pytest.mark.slow),
+        pytest.param(1, 4, marks=pytest.mark.thorough),
+        pytest.param(4, 7, marks=pytest.mark.thorough),
     ],
 )
 def test_killed_at_any_moment(jobs, times, hard, tmp_path):
@@ -719,7 +719,7 @@ def test_killed_at_any_moment(jobs, times, hard, tmp_path):
     assert not (tmp_path / "out.cells" / "failed").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_again_and_again(hard, tmp_path):
     """With another number of workers each time."""
     output = tmp_path / "out.nc"

@@ -382,7 +382,7 @@ def test_what_diverges_is_a_result(tmp_path, capsys):
     table = first.out[first.out.index("variant ") :]
     assert " 1/1 " in table
     before = checkpoints_of(tmp_path / "runs")
-    for again in (searched, [*searched, "--report-only"], [*searched, "--merge"]):
+    for again in (searched, [*searched, "--report-only"]):
         assert main(again) == 0
         assert capsys.readouterr().out == table
     assert checkpoints_of(tmp_path / "runs") == before

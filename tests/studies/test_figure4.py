@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from brian2 import ms
-from commands import command, run
+from commands import command, run, run_here
+from conftest import ROOT
 
 import circuitsim as cs
 from circuitsim import companions, figure4
@@ -37,6 +38,7 @@ SMALL = ["--k", "2", "3", "--gamma", "0.1", "0.01", "--trials", "2", "--presenta
 SMALL_COMPANIONS = ["--k", "2", "--alpha", "3", "10", "--trials", "2", "--presentations", "20",
                     "--long", "40", "--neurons", "6", "--codegen", "numpy"]  # fmt: skip
 PICTURES = (".pdf", ".png", ".md")
+FIGURES = ROOT / "figures"
 
 
 def in_process(module, *arguments):
@@ -158,7 +160,7 @@ def test_the_same_command_gives_the_same_bytes(small, tmp_path):
         assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_the_number_of_threads_does_not_matter(small, tmp_path, jobs):
     assert in_process(figure4, *SMALL, "--jobs", jobs, "--output", tmp_path / "out") == 0
     ours, theirs = (
@@ -208,7 +210,7 @@ def test_one_trial_one_presentation_one_k(tmp_path):
 
 def test_the_network_draws_the_same_curves(small, tmp_path):
     out = ("--panel", "b", "--output", tmp_path / "out")
-    done = run(*SMALL, "--engine", "brian2", *out, module="figure4")
+    done = run_here(*SMALL, "--engine", "brian2", *out, module="figure4")
     assert done.returncode == 0, done.stderr
     ours = groups_of(tmp_path / "out" / "figure4b.nc")["b"]
     theirs = groups_of(small[0] / "figure4.nc")["b"]
@@ -580,16 +582,42 @@ def test_importing_the_commands_is_light():
 # -- the published protocol -----------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_the_published_protocol(tmp_path, thorough):
-    less = [] if thorough else ["--k", 3, 6]
-    done = run(*less, "--output", tmp_path / "figures", module="figure4")
-    assert done.returncode == 0, done.stderr
-    directory = tmp_path / "figures"
+@pytest.fixture(scope="module")
+def published(request, tmp_path_factory):
+    """Groups of Figure 4 and of the end points at full length.
+
+    Those that are committed, whose numbers are compared with simulations; made anew with
+    ``--thorough``.
+    """
+    directory = FIGURES
+    if request.config.getoption("--thorough"):
+        directory = tmp_path_factory.mktemp("published")
+        for module, options in (("figure4", []), ("companions", ["--figure", "endpoint"])):
+            done = run(*options, "--output", directory, module=module)
+            assert done.returncode == 0, done.stderr
     for ending, limit in ((".nc", 500e3), (".png", 300e3), (".pdf", 200e3)):
         assert (directory / f"figure4{ending}").stat().st_size < limit
-    panels = groups_of(directory / "figure4.nc")
+    return groups_of(directory / "figure4.nc"), groups_of(directory / "endpoint.nc")
 
+
+def test_committed_numbers_are_those_of_simulations():
+    figure, groups, _ = results.load(FIGURES / "figure4.nc", [Figure4])
+    for name, study in figure.studies.items():
+        cell = next(c for c in study.cells if (c.k, c.gamma, c.trial) == (3, 0.01, 2))
+        (found,) = study.run([cell])
+        point = groups[name].sel(k=3, gamma=0.01, trial=2)
+        at = point.presentation.values
+        assert point.inverse_snr_w.values == pytest.approx(found["inverse_snr_w"][at], rel=1e-9)
+    endpoint, groups, _ = results.load(FIGURES / "endpoint.nc", [Endpoint])
+    cell = next(c for c in endpoint.study.cells if (c.alpha, c.trial) == (10.0, 2))
+    (found,) = endpoint.study.run([cell])
+    point = groups["published"].sel(rule="circuit", alpha=10.0, trial=2)
+    at = point.presentation.values
+    assert point.inverse_snr_w.values == pytest.approx(found["inverse_snr_w"][at], rel=1e-9)
+
+
+def test_the_published_protocol(published):
+    panels, _ = published
     ideal = np.log10(panels["a"])
     gap = ideal.inverse_snr_w[..., -1] - ideal.theory_inverse_snr_w
     assert (gap.mean("trial") > 0).all()
@@ -614,13 +642,8 @@ def test_the_published_protocol(tmp_path, thorough):
     assert ends.values == pytest.approx([-1.52, -2.00, -2.07], abs=0.06)
 
 
-@pytest.mark.slow
-def test_the_companions_at_full_length(tmp_path, thorough):
-    less = [] if thorough else ["--trials", 4]
-    options = ["--figure", "endpoint", "--output", tmp_path / "figures"]
-    done = run(*less, *options, module="companions")
-    assert done.returncode == 0, done.stderr
-    groups = groups_of(tmp_path / "figures" / "endpoint.nc")
+def test_the_companions_at_full_length(published):
+    _, groups = published
     here = groups["published"].sel(presentation=4000)
     # Leads as above: inverse SNR and share of the mean after 4,000 presentations, k = 3.
     leads = {

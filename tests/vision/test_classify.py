@@ -136,7 +136,15 @@ def test_digits_are_learned_by_the_command(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stopped_at", [1, 8, 9, 20])
+@pytest.mark.parametrize(
+    "stopped_at",
+    [
+        1,
+        pytest.param(8, marks=pytest.mark.thorough),
+        9,
+        pytest.param(20, marks=pytest.mark.thorough),
+    ],
+)
 def test_an_interrupted_training_goes_on_to_the_same_numbers(data, tmp_path, stopped_at):
     """In the middle of epochs too, with momenta, sleep, crops, flips and repetitions."""
     of = described(

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from brian2 import ms
+from conftest import grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,12 +99,11 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("border", "periods"), [("asleep", 1), ("awake", 1), ("asleep", 2), ("awake", 2)]
-)
-@pytest.mark.parametrize("geometry", LAYERS, ids=str)
-@pytest.mark.parametrize(
-    "method", [*RULES, "half = r - b - 0.5*r_inh", "weak = 0.5*z - 0.4*z_mean"]
+@grid(
+    method=[*RULES, "half = r - b - 0.5*r_inh", "weak = 0.5*z - 0.4*z_mean"],
+    geometry=LAYERS,
+    border=["asleep", "awake"],
+    periods=[1, 2],
 )
 def test_operator_equals_the_engine_on_each_pool(method, geometry, border, periods):
     """Every neuron of a pool is simulated with the very numbers that its field sees."""
