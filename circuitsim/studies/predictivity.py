@@ -164,7 +164,7 @@ class Predictivity(Listed[Task]):
         for name in ("shape", "size"):
             values = tuple(integer(name, v, minimum=0) for v in getattr(self, name))
             object.__setattr__(self, name, values)
-        fields.check(self, {name: name for name in fields.declared(self)})
+        fields.check(self, prefix="")
         if not runs:
             raise ParameterError("run", "must name a trained network at least", None)
         layers = max(len(run.layers) for run in runs)

@@ -101,7 +101,8 @@ class Training:
     )  # fmt: skip
     weight_decay: float | None = declare(
         None,
-        "pull of weights to 0, as a factor of the weights; by default 0.01 with adamw, 0.0005 with sgd",
+        "pull of weights to 0, as a factor of the weights; by default 0.01 with adamw, 0.0005 with "
+        "sgd",
         "D",
         minimum=0,
     )
@@ -116,7 +117,8 @@ class Training:
     )
     milestones: tuple[int, ...] | None = declare(
         None,
-        "epochs after which the learning rate takes a step; by default half and three quarters of them",
+        "epochs after which the learning rate takes a step; by default half and three quarters of "
+        "them",
         "E",
         repeated=True,
     )
@@ -126,8 +128,8 @@ class Training:
     )
     crop_size: int | None = declare(
         None,
-        "rows and columns of random crops to train on, and of the middle to test with; by default those "
-        "of the images",
+        "rows and columns of random crops to train on, and of the middle to test with; by default "
+        "those of the images",
         "S",
         minimum=1,
     )
