@@ -5,7 +5,8 @@
 #     bash tests/run.sh --fast        those that are not slow, within a minute: after every change
 #     bash tests/run.sh --thorough    whole grids and many more random examples, too: once a week
 # What follows is passed to pytest: `bash tests/run.sh --fast -k sweep`. Set VENV to use another environment,
-# PYTHON to use another Python, and JOBS to run more or fewer than two tests at once.
+# PYTHON to use another Python, and JOBS to run more or fewer than three tests at once (many wait for
+# processes, so that three keep two cores busy).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +26,7 @@ said="$(mktemp)"
 types=$!
 trap 'kill "$types" 2> /dev/null || true; rm -f "$said"' EXIT
 failed=0
-"$python" -m pytest ${which[@]+"${which[@]}"} -n "${JOBS:-2}" --dist worksteal "$@" || failed=$?
+"$python" -m pytest ${which[@]+"${which[@]}"} -n "${JOBS:-3}" --dist worksteal "$@" || failed=$?
 wait "$types" || failed=$?
 cat "$said"
 exit "$failed"

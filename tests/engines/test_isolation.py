@@ -29,7 +29,13 @@ W = 1 + np.random.default_rng(0).standard_normal((5, 3))
 X = np.random.default_rng(1).standard_normal((4, 3))
 
 
-@pytest.mark.parametrize("codegen", ["numpy", pytest.param("cpp_standalone", marks=needs_compiler)])
+@pytest.mark.parametrize(
+    "codegen",
+    [
+        pytest.param("numpy", marks=pytest.mark.thorough),
+        pytest.param("cpp_standalone", marks=needs_compiler),
+    ],
+)
 def test_a_users_own_network_is_not_disturbed(codegen):
     brian2.defaultclock.dt = 0.25 * ms
     brian2.prefs.codegen.target = "numpy"
