@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import signal
 import sys
 import threading
@@ -14,6 +15,23 @@ from threadpoolctl import ThreadpoolController
 _importing = threading.RLock()
 _counting = threading.Lock()
 _limits: list[Any] = []  # of BLAS threads, while anybody wants one thread alone
+_preferences = "brian_preferences"  # a file that Brian2 evaluates as Python, wherever it is started
+_elsewhere = False  # whether that of the working directory is somebody else's
+
+
+def ignore_local_preferences(ignored: bool = True) -> bool:
+    """Let Brian2 take no preferences from the working directory; return whether it was so before.
+
+    A command is started in any directory, to look at files that others have made.
+    """
+    global _elsewhere
+    before, _elsewhere = _elsewhere, ignored
+    return before
+
+
+def local_preferences_ignored() -> bool:
+    """Whether `ignore_local_preferences` holds."""
+    return _elsewhere
 
 
 def load_brian2() -> None:
@@ -27,7 +45,7 @@ def load_brian2() -> None:
             import brian2  # waits until another thread has done so
 
             return
-        hook, set_handler = sys.excepthook, signal.signal
+        hook, set_handler, opened = sys.excepthook, signal.signal, builtins.open
         in_main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT)
 
@@ -36,10 +54,18 @@ def load_brian2() -> None:
                 return set_handler(number, action)
             return signal.getsignal(number)
 
+        def not_here(file: Any, *arguments: Any, **further: Any) -> Any:
+            if file == _preferences:
+                raise FileNotFoundError(file)
+            return opened(file, *arguments, **further)
+
         signal.signal = only_in_main  # type: ignore[assignment]
+        if _elsewhere:
+            builtins.open = not_here
         try:
             import brian2  # noqa: F401
         finally:
+            builtins.open = opened
             signal.signal = set_handler
             sys.excepthook = hook
             if in_main and handler is not None:

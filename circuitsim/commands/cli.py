@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from circuitsim.commands import waiting
+from circuitsim.processwide import ignore_local_preferences
 
 if TYPE_CHECKING:
     from circuitsim.running.campaign import Campaign
@@ -143,6 +144,7 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
     previous = _handle_termination()
+    preferences = ignore_local_preferences()
     try:
         made = parser(command, prog)
         waiting.clear()
@@ -194,6 +196,7 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         return EXIT_USER
     finally:
         waiting.clear()
+        ignore_local_preferences(preferences)
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.engines.batch import Array
 from circuitsim.engines.coefficients import Coefficients, Dynamics
 from circuitsim.engines.rows import Rows
+from circuitsim.files.compiled import compiled
 
 
 def _compiled(function: Any) -> Any:
     # Sums may be reordered, to use vector registers; infinities and NaN must stay what they are.
     options = {"nogil": True, "fastmath": {"contract", "nsz", "reassoc"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # nowhere to keep the compiled code
-        return numba.njit(**options)(function)
+    return compiled(function, **options)
 
 
 def circuits_at_once(n_circuits: int, n_rows: int, n_inputs: int) -> int:

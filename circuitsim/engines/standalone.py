@@ -9,12 +9,12 @@ once.
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,18 +27,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
-import platformdirs
 
 import circuitsim
-from circuitsim import equations
-from circuitsim.engines import spec as spec_module
 from circuitsim.engines.batch import Progress
 from circuitsim.engines.spec import NetworkSpec
-from circuitsim.files import OWNER, is_abandoned, machine
+from circuitsim.files import OWNER, is_abandoned, machine, private
+from circuitsim.files.locks import locked
 
-CACHE_VARIABLE = "CIRCUITSIM_CACHE"
 _MANIFEST = "program.json"
 _running: set[subprocess.Popen[Any]] = set()
 _REPORT = "std::cout << completed << std::endl;"
@@ -48,24 +44,19 @@ class CompilationError(RuntimeError):
     """The generated C++ code could not be compiled."""
 
 
-def cache_directory() -> Path:
-    """Directory of compiled programs: ``$CIRCUITSIM_CACHE``, or the user's cache directory."""
-    given = os.environ.get(CACHE_VARIABLE)
-    return Path(given) if given else platformdirs.user_cache_path("circuitsim")
-
-
 @functools.cache
 def compiler_works() -> bool:
     """Whether g++ (or ``$CXX``) and make are there and can make a program that runs."""
-    if shutil.which("make") is None or shutil.which(_compiler()) is None:
+    if shutil.which("make") is None or shutil.which(_compiler()[0]) is None:
         return False
-    with tempfile.TemporaryDirectory(prefix="circuitsim-") as directory:
+    # Where programs are kept: from the temporary directory none may be run.
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=private.cache()) as directory:
         source, program = Path(directory, "probe.cpp"), Path(directory, "probe")
         source.write_text(
             "#include <vector>\nint main() { return std::vector<int>(3).size() - 3; }\n"
         )
         try:
-            command = [_compiler(), str(source), "-o", str(program)]
+            command = [*_compiler(), str(source), "-o", str(program)]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
             subprocess.run([str(program)], check=True, capture_output=True, timeout=60)
         except (OSError, subprocess.SubprocessError):
@@ -99,7 +90,7 @@ def run(spec: NetworkSpec, values: dict[str, Any], report: Progress) -> dict[str
     """
     program = prepare(spec)
     manifest = json.loads((program / _MANIFEST).read_text())
-    with _own_directory(_temporary_home(), "run") as directory:
+    with _own_directory(private.temporary_home(), "run") as directory:
         arguments = []
         for name, value in values.items():
             if np.ndim(value):
@@ -121,12 +112,12 @@ def run(spec: NetworkSpec, values: dict[str, Any], report: Progress) -> dict[str
 
 def prepare(spec: NetworkSpec) -> Path:
     """Return the directory of the compiled program of a spec, compiling it if it is not there."""
-    home = _writable_cache()
+    home = private.cache()
     program = home / _key(spec)
     if _complete(program):
         return program
     # The lock only saves work: whoever comes second finds the program ready.
-    with filelock.FileLock(home / f"{program.name}.lock"):
+    with locked(home / f"{program.name}.lock", wait=True):
         if not _complete(program):
             shutil.rmtree(program, ignore_errors=True)
             _compile(spec, program)
@@ -146,10 +137,11 @@ def _compile(spec: NetworkSpec, program: Path) -> None:
             code = _wait(process)
         built = work / "program"
         if code != 0 or not (built / _MANIFEST).exists():
-            tail = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-15:]
+            said = (work / "log.txt").read_text(errors="replace").strip().splitlines()
+            first = next((line.strip() for line in said if "error" in line.lower()), "")
             raise CompilationError(
-                "the generated C++ code did not compile; use codegen='numpy', or see what the "
-                "compiler said:\n" + "\n".join(tail)
+                f"the generated C++ code did not compile ({first[:200] or f'exit code {code}'}); "
+                "use codegen='numpy', or see what the compiler said:\n" + "\n".join(said[-15:])
             )
         os.rename(built, program)
 
@@ -219,8 +211,10 @@ def _make(project: Path) -> None:
         "objects.o: OPTIMISATIONS += -O0\n"
     )
     # Where the compiler makes no such file, it reads the headers themselves.
-    subprocess.run([*make, f"--eval={rules}", "headers.h.gch"], cwd=project, check=False)
-    with_headers = f"CXX={_compiler()} -include headers.h"
+    compiler = f"CXX={shlex.join(_compiler())}"
+    made = [*make, f"--eval={rules}", compiler, "headers.h.gch"]
+    subprocess.run(made, cwd=project, check=False)
+    with_headers = f"{compiler} -include headers.h"
     subprocess.run([*make, f"--eval={rules}", with_headers, "main"], cwd=project, check=True)
 
 
@@ -309,19 +303,24 @@ def _kill(process: subprocess.Popen[Any]) -> None:
 
 def _key(spec: NetworkSpec) -> str:
     """Name of a program: a digest of all that its machine code depends on."""
-    sources = [Path(str(m.__file__)) for m in (equations, spec_module)]
-    sources += [Path(__file__).with_name("network.py"), Path(__file__)]
     parts = [json.dumps(asdict(spec), sort_keys=True), metadata.version("brian2"), _toolchain()]
     digest = hashlib.sha256("\0".join(parts).encode())
-    for source in sources:
-        digest.update(source.read_bytes())
+    here = Path(__file__).parent
+    # What makes a network's code, and the user's preferences, which the compiler is given too.
+    sources = [*sorted(here.parent.glob("*.py")), here / "spec.py", here / "network.py"]
+    with suppress(RuntimeError):
+        sources.append(Path("~/.brian/user_preferences").expanduser())
+    for source in (*sources, Path(__file__)):
+        with suppress(OSError):
+            digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
 
 
 @functools.cache
 def _toolchain() -> str:
     """Compiler and processor: Brian2 compiles with -march=native."""
-    version = subprocess.run([_compiler(), "--version"], capture_output=True, text=True).stdout
+    command = [*_compiler(), "--version"]
+    version = shlex.join(command) + subprocess.run(command, capture_output=True, text=True).stdout
     processor = ""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -329,13 +328,20 @@ def _toolchain() -> str:
     return f"{version}{os.uname().machine}{processor}"
 
 
-def _compiler() -> str:
-    return os.environ.get("CXX", "g++")
+def _compiler() -> list[str]:
+    """The compiler, with what stands before or after it: ``ccache g++``, ``g++ -std=c++17``."""
+    try:
+        return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    except ValueError:
+        return [os.environ["CXX"]]
 
 
 def _complete(program: Path) -> bool:
-    """Whether a program is there and is what was compiled."""
+    """Whether a program is there and is what was compiled, by this user."""
     try:
+        files = (program, *program.rglob("*"))
+        if not all(map(private.is_private, files)):
+            return False
         manifest = json.loads((program / _MANIFEST).read_text())
         return bool(manifest["checksum"] == _checksum(program))
     except (OSError, ValueError, KeyError):
@@ -348,29 +354,6 @@ def _checksum(program: Path) -> str:
     for array in sorted((program / "static_arrays").iterdir()):
         digest.update(array.name.encode() + array.read_bytes())
     return digest.hexdigest()
-
-
-@functools.cache
-def _writable_cache() -> Path:
-    """The cache directory, or one in the temporary directory if that cannot be written."""
-    for place in (cache_directory, lambda: _temporary_home() / "cache"):
-        with suppress(OSError):
-            home = place()
-            home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            tempfile.TemporaryFile(dir=home).close()
-            return home
-    raise PermissionError(
-        f"cannot write compiled code to {cache_directory()}; set {CACHE_VARIABLE} to a directory"
-    )
-
-
-def _temporary_home() -> Path:
-    """A directory of this user's own: whoever may write there decides what programs are run."""
-    home = Path(tempfile.gettempdir()) / f"circuitsim-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
-    if home.is_symlink() or home.stat().st_uid != os.getuid():
-        raise PermissionError(errno.EPERM, "is not yours; set TMPDIR to another place", str(home))
-    return home
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from typing import Any
 
 import threadpoolctl
 
+from circuitsim.processwide import ignore_local_preferences, local_preferences_ignored
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _GRACE = 1.0  # seconds that a worker gets to end what it has started
 
@@ -106,7 +108,7 @@ class LocalPool(Executor):
             1,
             mp_context=self._context,
             initializer=_initialize,
-            initargs=(self._messages, self._stop),
+            initargs=(self._messages, self._stop, local_preferences_ignored()),
         )
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -260,8 +262,9 @@ def _watched(number: int, fn: Callable[..., Any], *args: Any) -> Any:
     return fn(*args, progress)
 
 
-def _initialize(messages: Any, stop: Callable[[], None] | None) -> None:
+def _initialize(messages: Any, stop: Callable[[], None] | None, elsewhere: bool) -> None:
     """Prepare a worker process."""
+    ignore_local_preferences(elsewhere)
     global _messages, _stop
     _messages, _stop = messages, stop
     # Ctrl-C reaches the whole group; the parent decides what ends. SIGTERM ends a worker together

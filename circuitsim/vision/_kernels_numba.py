@@ -14,7 +14,6 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
@@ -22,6 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from circuitsim.files.compiled import compiled
 from circuitsim.vision import memory
 from circuitsim.vision.geometry import Geometry
 
@@ -32,11 +32,7 @@ PIECE = 2**18
 
 
 def _compiled(function: Any, **options: Any) -> Any:
-    options = {"nogil": True, "error_model": "numpy", **options}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # nowhere to keep the compiled code
-        return numba.njit(**options)(function)
+    return compiled(function, **{"nogil": True, "error_model": "numpy", **options})
 
 
 def _summing(function: Any) -> Any:

@@ -24,7 +24,14 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from circuitsim.files import atomic_write, entries, read_text, remove_abandoned, write_text
+from circuitsim.files import (
+    atomic_write,
+    entries,
+    private,
+    read_text,
+    remove_abandoned,
+    write_text,
+)
 from circuitsim.files.locks import locked
 from circuitsim.public import own
 from circuitsim.validation import ParameterError
@@ -351,13 +358,11 @@ def _bytes(listed: Listed, form: Form) -> int:
 
 def _home() -> Path | None:
     """The directory of images that were decoded before; None if it cannot be written."""
-    from circuitsim.engines.standalone import cache_directory
-
-    with suppress(OSError, RuntimeError):
-        home = cache_directory() / "images"
+    with suppress(OSError):
+        home = private.cache(executable=False) / "images"
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=home):
-            return home
+            return home if private.is_private(home) else None
     return None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +21,7 @@ import circuitsim as cs
 from circuitsim import files
 from circuitsim.engines import standalone
 from circuitsim.engines.brian import block_length
+from circuitsim.files import private
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +89,7 @@ def test_a_users_standalone_device_is_not_disturbed(tmp_path):
 @needs_compiler
 def test_compiled_code_is_made_once_and_read_by_all(tmp_path, monkeypatch):
     monkeypatch.setenv("CIRCUITSIM_CACHE", str(tmp_path))
-    standalone._writable_cache.cache_clear()
+    private._found.cache_clear()
     compiled = []
     real = standalone._compile
 
@@ -127,7 +130,7 @@ def test_compiled_code_is_made_once_and_read_by_all(tmp_path, monkeypatch):
         shutil.rmtree(program / "static_arrays")
         assert not standalone._complete(program)
     finally:
-        standalone._writable_cache.cache_clear()
+        private._found.cache_clear()
 
 
 def test_directories_of_other_machines_are_left_to_them(tmp_path):
@@ -149,19 +152,135 @@ def test_directories_of_other_machines_are_left_to_them(tmp_path):
 
 def test_a_directory_that_somebody_else_has_made_is_not_used(tmp_path, monkeypatch):
     """In a temporary directory that all share, anybody may make one of our name."""
-    monkeypatch.setattr(standalone.tempfile, "tempdir", str(tmp_path))
-    home = standalone._temporary_home()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    home = private.temporary_home()
     assert home.parent == tmp_path
     assert home.stat().st_mode & 0o777 == 0o700
     home.rmdir()
     (tmp_path / "theirs").mkdir()
     home.symlink_to(tmp_path / "theirs")
-    with pytest.raises(PermissionError, match="is not yours"):
-        standalone._temporary_home()
+    another = private.temporary_home()
+    assert another not in (home, tmp_path / "theirs")
+    assert another.stat().st_mode & 0o777 == 0o700
+    assert private.temporary_home() == another
+    home.unlink()
+    home.mkdir(mode=0o777)
+    home.chmod(0o777)
+    assert private.temporary_home() == another
+
+
+@pytest.fixture
+def caches(tmp_path, monkeypatch):
+    """Sets the variable that names the cache, and tells which directory is used."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
+    def used(given):
+        monkeypatch.setenv("CIRCUITSIM_CACHE", str(given))
+        private._found.cache_clear()
+        return private.cache()
+
+    yield used
+    private._found.cache_clear()
+
+
+def test_a_cache_that_others_can_write_is_not_used(caches, tmp_path, caplog):
+    for inner in ("", "inner"):  # it, or a directory around it
+        home = tmp_path / "open" / inner
+        home.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "open").chmod(0o777)
+        assert caches(home).parent.parent == tmp_path / "temporary"
+        assert "CIRCUITSIM_CACHE is not used (others can write there" in caplog.text
+    (tmp_path / "open").chmod(0o1777)  # as a temporary directory: others cannot rename in it
+    assert caches(home) == home
+    home.chmod(0o775)
+    assert (caches(home) == home) == private._own_group(home.stat().st_gid)
+    (tmp_path / "link").symlink_to(tmp_path / "open")
+    assert caches(tmp_path / "link") != tmp_path / "link"
+
+
+def test_a_cache_by_a_relative_path_or_without_a_home(caches, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert caches("mine") == tmp_path / "mine"
+
+    def unknown(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert caches("").parent.parent == tmp_path / "temporary"
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_cache_from_which_nothing_can_be_run(caches, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert caches(tmp_path / "mine").parent.parent == tmp_path / "temporary"
+    assert private.cache(executable=False) == tmp_path / "mine"
+
+
+def test_a_program_of_another_is_not_run(tmp_path):
+    program = tmp_path / "program"
+    (program / "static_arrays").mkdir(parents=True)
+    (program / "main").write_text("#!/bin/sh\n")
+    manifest = {"checksum": standalone._checksum(program)}
+    (program / "program.json").write_text(json.dumps(manifest))
+    for file in (program, program / "main", program / "program.json", program / "static_arrays"):
+        assert standalone._complete(program)
+        mode = file.stat().st_mode
+        file.chmod(mode | 0o002)
+        assert not standalone._complete(program), "others can write it"
+        file.chmod(mode)
     somebody = os.getuid() + 1
-    monkeypatch.setattr(os, "getuid", lambda: somebody)
-    with pytest.raises(PermissionError, match="is not yours"):
-        standalone._temporary_home()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: somebody)
+        assert standalone._complete(program) == (program.stat().st_uid == 0)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [("ccache g++", ["ccache", "g++"]), ("g++ -std=c++17", ["g++", "-std=c++17"]), ("", ["g++"]),
+     ("g++ '", ["g++ '"])],
+)  # fmt: skip
+def test_a_compiler_with_a_launcher_or_options(given, words, monkeypatch):
+    monkeypatch.setenv("CXX", given)
+    assert standalone._compiler() == words
+
+
+def test_damaged_kept_code_of_numba_is_made_again(tmp_path):
+    """Each file of it cut, at a place that pickle notices; and where nothing can be written."""
+    (tmp_path / "mine.py").write_text(
+        "from circuitsim.files.compiled import compiled\n@compiled\ndef double(x):\n    return 2 * x\n"
+    )
+    code = "import mine; assert mine.double(3) == 6; print(mine.double.stats.cache_hits)"
+
+    def hits():
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return sum(map(int, re.findall(r": (\d+)", done.stdout)))
+
+    assert [hits(), hits()] == [0, 1]
+    for kind in ("nbi", "nbc"):
+        for file in (tmp_path / "__pycache__").glob(f"*.{kind}"):
+            file.write_bytes(file.read_bytes()[:-10])
+    assert [hits(), hits()] == [0, 1]
+
+
+def test_commands_take_no_preferences_from_the_working_directory(tmp_path, thorough):
+    (tmp_path / "brian_preferences").write_text("codegen.target = open('run', 'w') or 'numpy'\n")
+    code = (
+        "from circuitsim.processwide import ignore_local_preferences, load_brian2\n{}load_brian2()"
+    )
+    cases = (("ignore_local_preferences();", False), ("", True))
+    for line, run in cases if thorough else cases[:1]:
+        command = [sys.executable, "-c", code.format(line)]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+        assert (tmp_path / "run").exists() == run
 
 
 def test_without_a_compiler_numpy_is_used_and_said_in_one_line(tmp_path):
