@@ -253,7 +253,8 @@ def test_a_compiler_with_a_launcher_or_options(given, words, monkeypatch):
 def test_damaged_kept_code_of_numba_is_made_again(tmp_path):
     """Each file of it cut, at a place that pickle notices; and where nothing can be written."""
     (tmp_path / "mine.py").write_text(
-        "from circuitsim.files.compiled import compiled\n@compiled\ndef double(x):\n    return 2 * x\n"
+        "from circuitsim.files.compiled import compiled\n"
+        "@compiled\ndef double(x):\n    return 2 * x\n"
     )
     code = "import mine; assert mine.double(3) == 6; print(mine.double.stats.cache_hits)"
 
