@@ -33,6 +33,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add_data(p.add_argument_group("images"), "cifar10")
     what = p.add_argument_group("what is compared")
     options.add(what, Comparison, ("variants", "paddings", "seeds"), _CALLED)
+    options.also(what, "--trials", "--seeds", int)
     training = p.add_argument_group("training")
     names = ("network", "width", "epochs", "batch_size", "schedule", "rates", "rate_epochs",
              "validation")  # fmt: skip

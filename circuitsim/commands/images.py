@@ -107,6 +107,8 @@ def load_data(options: argparse.Namespace, name: str, run: Run | None = None) ->
 
 def add_jobs(p: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     """Add the option for the number of threads."""
+    from circuitsim.commands import options
+
     p.add_argument(
         "--jobs",
         type=int,
@@ -114,3 +116,4 @@ def add_jobs(p: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
         metavar="J",
         help="threads to use; by default the cores available",
     )
+    options.also(p, "--jobs", "--threads", int)

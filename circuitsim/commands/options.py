@@ -89,3 +89,10 @@ def _option(name: str, called: Mapping[str, str] | None) -> str:
 
 def _dest(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
+
+
+def also(target: Target, option: str, former: str, kind: type) -> None:
+    """Take an option by the name that it has in scripts of those who wrote them earlier."""
+    target.add_argument(
+        former, dest=_dest(option), type=kind, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
