@@ -72,7 +72,7 @@ def test_help_gives_no_default_of_none(name):
         text = " ".join(parser.format_help().split())
         assert "None" not in text
         shown = [a for a in parser._actions if a.help != argparse.SUPPRESS]
-            options |= {o for a in shown for o in a.option_strings}
+        options |= {o for a in shown for o in a.option_strings}
     assert not {"--threads", "--seeds"} & options  # one name for one thing
 
 
