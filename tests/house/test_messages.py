@@ -1,5 +1,6 @@
 """What a newcomer is told: of mistakes, of waits, and of files that are there already."""
 
+import argparse
 import io
 import os
 import pty
