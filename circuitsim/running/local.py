@@ -27,6 +27,8 @@ import threadpoolctl
 
 from circuitsim.processwide import ignore_local_preferences, local_preferences_ignored
 
+# Cores of a task of a job by Slurm, PBS, Grid Engine, LSF, where nothing else binds it to them.
+_OF_JOBS = ("SLURM_CPUS_PER_TASK", "PBS_NCPUS", "NCPUS", "NSLOTS", "LSB_DJOB_NUMPROC")
 _CGROUPS = Path("/sys/fs/cgroup")
 _GRACE = 1.0  # seconds that a worker gets to end what it has started
 
@@ -36,11 +38,16 @@ _stop: Callable[[], None] | None = None
 
 
 def available_cores() -> int:
-    """Cores that this process may use, by its affinity and its control groups' quotas."""
+    """Cores that this process may use.
+
+    By its affinity, its control groups' quotas, and what a cluster's job has been given.
+    """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    return max(1, int(min([float(cores), *_quotas(Path("/proc/self/cgroup"), _CGROUPS)])))
+    given = [float(os.environ[n]) for n in _OF_JOBS if os.environ.get(n, "").isdecimal()]
+    limits = [float(cores), *_quotas(Path("/proc/self/cgroup"), _CGROUPS), *given]
+    return max(1, int(min(limits)))
 
 
 def _quotas(memberships: Path, root: Path) -> list[float]:

@@ -221,7 +221,7 @@ def run_parts(
     task = _Work(campaign, place, store, observer or Observer(), numbers)
     task.begin(retry_failed, check=True)
     if task.missing:
-        task.compute(Here(), 1)
+        task.compute(Here(), 1, alone=True)
     return task.summary
 
 
@@ -422,9 +422,14 @@ class _Work(Generic[T]):
 
     # -- the work ----------------------------------------------------------------------------------
 
-    def compute(self, executor: Executor, in_flight: int) -> None:
-        """Run the missing tasks; those of a job that fails once more, each on its own."""
-        waiting = deque(self._job(tasks) for tasks in self.campaign.jobs(self.missing))
+    def compute(self, executor: Executor, in_flight: int, alone: bool = False) -> None:
+        """Run the missing tasks; those of a job that fails once more, each on its own.
+
+        With ``alone``, each is run on its own from the start, and kept as it ends: under a time
+        limit, a job of several that never gets to its end would keep nothing however often.
+        """
+        jobs = [(task,) for task in self.missing] if alone else self.campaign.jobs(self.missing)
+        waiting = deque(map(self._job, jobs))
         running: dict[Future[Any], _Job[T]] = {}
         writing: set[Future[int]] = set()
         directory = self.store.directory

@@ -46,7 +46,7 @@ def script(command: Sequence[str], parts: int, name: str) -> str:
 #SBATCH --array=0-{tasks - 1}
 #SBATCH --cpus-per-task=1
 # Add what your site needs: --time, --mem, --partition, --account.
-# A task that ends early loses nothing: submit the script again, and only what is missing is run.
+# A task that ends early keeps what it has finished: submit again, and only the rest is run.
 set -euo pipefail
 cd {shlex.quote(str(Path.cwd()))}
 exec {line} --cell {cell}

@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -21,7 +22,9 @@ import circuitsim as cs
 from circuitsim import studies, sweep
 from circuitsim.files import locks, netcdf
 from circuitsim.files.locks import Taken, locked
-from circuitsim.running import runner
+from circuitsim.running import local, runner
+from circuitsim.running.store import Store
+from circuitsim.studies import sweep as study_module
 from circuitsim.studies.sweep import Study
 from circuitsim.vision.training import history
 
@@ -61,6 +64,31 @@ def test_a_limit_of_file_sizes_is_one_message_and_what_is_finished_stays(tmp_pat
     assert f"{output}: a file would be larger than files may be" in done.stderr
     assert "2 finished circuits are kept" in done.stderr
     assert run(*QUICK, "--output", output).returncode == 0
+
+
+def test_a_part_that_is_stopped_keeps_each_circuit_that_has_ended(tmp_path, monkeypatch):
+    """However short the time limit, submitting again gets further, to the same numbers."""
+    study = replace(STUDY, trials=5, neurons=(3,))
+    left, real = [], study_module.run_cells
+
+    def limited(of, cells, progress=None):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return real(of, cells, progress)
+
+    monkeypatch.setattr(study_module, "run_cells", limited)
+    output, store = tmp_path / "parts.nc", Store(tmp_path / "parts.cells")
+    for finished in (2, 4):
+        left += [None] * 2
+        with pytest.raises(KeyboardInterrupt):
+            runner.run_parts(study, output, [0])
+        assert len(store.digests()) == finished
+    left += [None] * 9
+    assert runner.run_parts(study, output, [0]).computed == 1
+    runner.collect(study, output)
+    studies.run(study, tmp_path / "whole.nc", runner.Here())
+    assert cs.load(output).equals(cs.load(tmp_path / "whole.nc"))
 
 
 # -- locks -----------------------------------------------------------------------------------------
@@ -166,3 +194,11 @@ def test_a_name_that_is_no_utf_8(tmp_path, monkeypatch):
     assert r"M\udcfcller" in netcdf.attributes(place / "out.nc", "")["command_line"]
     said.flush()
     assert rb"M\udcfcller/out.nc" in said.buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["SLURM_CPUS_PER_TASK", "PBS_NCPUS", "NSLOTS"])
+def test_cores_of_a_job_are_those_there_are(name, monkeypatch):
+    everywhere = local.available_cores()
+    for given, cores in (("1", 1), ("0", 1), ("9999", everywhere), ("many", everywhere)):
+        monkeypatch.setenv(name, given)
+        assert local.available_cores() == cores

@@ -393,6 +393,7 @@ def test_runs_of_earlier_versions_mean_what_they_meant(former, now, data, tmp_pa
     content = json.loads((tmp_path / "run.json").read_text())
     del content["sharing"]["border"]
     content["sharing"]["method"] = former
+    content["format_version"] = 1  # which had no checksum
     (tmp_path / "run.json").write_text(json.dumps(content))
     found = Run.read(tmp_path)
     every = None if now is None else 5
@@ -618,12 +619,17 @@ def test_damaged_files_are_refused_or_harmless(copy, finished, data, name):
             found = load(copy)
         except cs.ParameterError:
             continue
-        if name == "checkpoint.npz":
-            assert np.array_equal(found.logits(data.test.images), expected)
+        assert np.array_equal(found.logits(data.test.images), expected)
+        assert found.class_names == load(finished).class_names
 
 
 def test_descriptions_that_lie_are_refused(copy):
     whole = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(whole | {"class_names": whole["class_names"][::-1]}))
+    assert "its checksum is another" in refused(copy)
+    whole["format_version"] = 1  # from before there was a checksum
+    (copy / "run.json").write_text(json.dumps(whole))
+    load(copy)
 
     def lies(**changes):
         (copy / "run.json").write_text(json.dumps(whole | changes))
@@ -693,10 +699,15 @@ def test_checkpoints_with_other_content_are_refused(copy):
     assert "must be float32" in stored_with(**{name: whole[name].reshape(-1)})
     assert "not stored as it was" in stored_with(np.savez_compressed)
     assert "not finite" in stored_with(**{name: np.full_like(whole[name], np.nan)})
-    assert "not stored" in stored_with(**{name: np.asfortranarray(whole[name])})
+    assert "must be float32" in stored_with(**{name: np.asfortranarray(whole[name])})
     stored_with(**{name: np.array([object()] * 3, dtype=object)})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("progress.npy", b"")
     refused(copy)
+    np.savez(path, **whole)  # from before there was a checksum
+    load(copy)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(f"{name}.npy", archive.read(f"{name}.npy"))
+    assert "two arrays of one name" in refused(copy)
     path.unlink()
     assert "no checkpoint yet" in refused(copy)
