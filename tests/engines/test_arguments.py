@@ -129,6 +129,7 @@ def test_going_on_keeps_the_parameters(w_init, inputs):
     np.testing.assert_array_equal(again.weights, explicit.weights)
 
 
+@pytest.mark.slow
 def test_going_on_otherwise_is_noted(w_init, inputs):
     first = cs.simulate(w_init[0], inputs, **FAST)
     other = cs.simulate(None, inputs, cs.Circuit(alpha=3), start=first, dt=2 * brian_ms)

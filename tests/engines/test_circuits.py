@@ -51,6 +51,7 @@ CIRCUITS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(CIRCUITS, st.sampled_from(["circuit", "inhibition_gated", "s = tanh(r - b)"]))
 @settings(max_examples=40, deadline=None)
 def test_the_stepper_is_a_plain_loop(circuit, rule):

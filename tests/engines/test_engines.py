@@ -32,7 +32,8 @@ def ways(slow):
     for name in registry.ENGINES:
         engine = registry.find(name)
         for codegen in engine.codegens[1:] or engine.codegens:
-            marks = [pytest.mark.slow] if name == "brian2_per_synapse" else []
+            # Brian2 takes a second and more for each run.
+            marks = [pytest.mark.slow] if name.startswith("brian2") else []
             if (name, codegen) == ("stepper", "numba"):  # compiled anew for each rule and equation
                 marks = [pytest.mark.slow]
             if codegen in SLOW_CODE:
@@ -344,6 +345,7 @@ def test_baseline_only_shifts_rates(engine, rule, rng):
         assert relative(run[name][3:], run[name][:3]) < 1e-12
 
 
+@pytest.mark.slow
 @grid(
     engine=[way.values[0] for way in ways(slow=False)],
     rule=list(RULES),

@@ -278,6 +278,7 @@ class TestRecording:
         Propagator(codegen).run(make_batch(np.random.default_rng(16), (1, 5, 3)), seen.append)
         assert seen == [0.4, 0.8, 1.0]
 
+    @pytest.mark.slow
     @codegens
     def test_memory_does_not_grow_with_the_run(
         self, codegen: str, monkeypatch: pytest.MonkeyPatch
@@ -328,6 +329,7 @@ class TestRefusals:
         batch.inputs = ArrayInputs(np.ones((300, 4, 3)))
         assert not np.isfinite(Propagator(codegen, threads=2).run(batch).state.weights).all()
 
+    @pytest.mark.slow
     def test_importing_does_not_import_numba(self) -> None:
         code = (
             "import sys, circuitsim, circuitsim.engines.propagator, circuitsim.engines.simulation;"

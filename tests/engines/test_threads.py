@@ -25,6 +25,7 @@ def one(seed, **how):
     return cs.simulate(w_init, inputs, **how).weights.to_numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["brian2", "propagator"])
 def test_threads_give_the_numbers_of_one(engine):
     how = {"engine": engine, "codegen": "numpy"}
@@ -56,6 +57,7 @@ def test_blas_threads_are_given_back_in_any_order():
         assert limits() == before
 
 
+@pytest.mark.slow
 def test_brian2_is_first_imported_in_a_thread():
     code = """
         import signal, sys

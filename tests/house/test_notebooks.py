@@ -88,6 +88,7 @@ def explorer():
     )
 
 
+@pytest.mark.slow
 def test_moving_a_slider_redraws():
     shown = explorer()
     bundle = shown._repr_mimebundle_()

@@ -117,6 +117,7 @@ def test_what_is_no_signal_is_refused(signal, message):
     assert message in str(error.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.text(max_size=30) | st.text("rbzinhx_ =~+-*/()0123456789.e,'\\", max_size=60))
 def test_any_text_is_a_rule_or_refused(text):
@@ -286,6 +287,7 @@ def test_another_rule_of_that_name_is_another_sweep(tmp_path, capsys):
     assert len(Store(tmp_path / "out.cells").digests()) == 4
 
 
+@pytest.mark.slow
 def test_a_rule_without_an_end_point(tmp_path, capsys):
     output = tmp_path / "out.nc"
     options = [*OPTIONS, "--codegen", "numpy", "--jobs", 1, "--output", output]

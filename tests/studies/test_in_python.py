@@ -18,6 +18,7 @@ def texts(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
+@pytest.mark.slow
 def test_a_sweep_has_the_numbers_of_the_command(tmp_path):
     from circuitsim import sweep
 
@@ -47,6 +48,7 @@ def test_what_is_no_parameter_of_a_sweep():
         cs.sweep(gama=[0.1])
 
 
+@pytest.mark.slow
 def test_every_panel_that_is_lowest_has_its_ticks():
     for sizes in ([2, 3, 4, 5], [2, 3, 4, 5, 6]):
         found = cs.sweep(**SMALL | {"k": sizes, "trials": 1})
@@ -65,6 +67,7 @@ def test_every_panel_that_is_lowest_has_its_ticks():
             assert shown == (spec.rowspan.start == lowest[spec.colspan.start])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gammas, alphas", [(12, 1), (4, 3), (1, 1)])
 def test_no_legend_is_cut_off(gammas, alphas):
     grid = {"gamma": np.geomspace(1e-3, 1, gammas), "alpha": np.linspace(3, 30, alphas)}

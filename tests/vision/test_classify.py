@@ -96,6 +96,7 @@ def finished(data, tmp_path_factory):
 # --- training -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_digits_are_learned_by_the_command(tmp_path, capsys):
     """The command as in the README, and what follows from it."""
     directory = tmp_path / "run"
@@ -403,6 +404,7 @@ def test_runs_of_earlier_versions_mean_what_they_meant(former, now, data, tmp_pa
         assert found.plain()["sharing"]["border"] == now.border
 
 
+@pytest.mark.slow
 def test_the_seed_fixes_everything_and_matters(data, tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         trained(described(data, seed=seed, epochs=1), data, tmp_path / name)

@@ -158,6 +158,7 @@ def test_the_folder_itself_may_be_named(tmp_path, rng, monkeypatch):
     assert len(datasets.load("cifar10").train) == 6
 
 
+@pytest.mark.slow
 def test_full_size(tmp_path):
     """The official sizes, with files that are all zeros and take no space."""
     layout = cifar.LAYOUTS["cifar10"][0]

@@ -207,6 +207,7 @@ def test_within_scikit_learn():
     assert not hasattr(clone(flat.fit(rows, labels)), "network_")
 
 
+@pytest.mark.slow
 def test_after_it_has_learned(learned):
     given, labels = images(45, seed=3)
     check_is_fitted(learned)
@@ -339,6 +340,7 @@ def test_repetitions_and_small_batches():
     assert found.run_.training.batch_size <= 90
 
 
+@pytest.mark.slow
 def test_without_scikit_learn():
     """Nothing here needs it, and what says so does not either."""
     script = (

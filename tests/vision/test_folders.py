@@ -542,6 +542,7 @@ def spoilt(root, rng):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_cannot_be_read_is_named_and_counted(stream, workers, spoilt):
@@ -669,6 +670,7 @@ def test_several_processes_decode_one_set(root, rng):
     assert found == {f"{datasets.load('folder', root).digest()}\n"}
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_processes(root, rng):
     made = classes(root, ("a", "b"), 45, rng)
     plain = datasets.load("folder", root, workers=0)
@@ -758,6 +760,7 @@ def patterns(root, rng, number=40):
             put(root / name / f"{n}.png", (pixels(rng, (8, 8)) // 4 + 150 * label).astype(np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_training_on_a_folder_goes_on_to_the_same_numbers(root, tmp_path, rng, stream, monkeypatch):
     from circuitsim.vision import parallel

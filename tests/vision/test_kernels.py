@@ -57,6 +57,7 @@ def assert_same(make, x, seed):
         assert np.abs(found[name] - value).max() < tolerance * (1 + np.abs(value).max()), name
 
 
+@pytest.mark.slow
 @needs_numba
 @pytest.mark.parametrize("kind", [LocallyConnected2D, Conv2D])
 @settings(deadline=None, max_examples=30)
@@ -95,6 +96,7 @@ def block(rng, size, channels, stride, fused):
     return Residual(Sequential(branch | {"norm2": norms[1]} if fused else branch), stride)
 
 
+@pytest.mark.slow
 @needs_numba
 @pytest.mark.parametrize("fused", [True, False])
 @settings(deadline=None, max_examples=30)

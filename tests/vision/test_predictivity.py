@@ -23,6 +23,7 @@ def neurons(rng, layer, number, noise, repeats):
     return signal[..., None] + noise * rng.standard_normal((*signal.shape, repeats))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "repeats"), [(0.0, 2), (1.0, 4), (3.0, 9)])
 def test_linear_neurons_are_as_predictable_as_their_noise_allows(noise, repeats):
     """Signal of variance s2 in p features, noise of variance v, fitted to n images.
@@ -48,6 +49,7 @@ def test_linear_neurons_are_as_predictable_as_their_noise_allows(noise, repeats)
     np.testing.assert_allclose(normalised, wanted, atol=0.01)
 
 
+@pytest.mark.slow
 def test_noise_has_no_predictivity():
     """Of ten layers one is always best by chance: chosen on other folds, it is not."""
     within, best, luckiest = 0, [], []
