@@ -296,7 +296,8 @@ def _run(
         settings["observer"] = observer
         if options.scheduler is None and options.scheduler_file is None:
             return runner.run(campaign, output, jobs=cli.jobs(options.jobs), **settings)
-        with cluster.connected(options.scheduler, options.scheduler_file) as (executor, jobs):
+        with cluster.connected(options.scheduler, options.scheduler_file, observer.note) as found:
+            executor, jobs = found
             return runner.run(campaign, output, executor, in_flight=jobs, **settings)
 
 

@@ -180,6 +180,9 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
             "with `pip install .` in its checkout, or use the Python of its environment",
         )
         return EXIT_FAILED
+    except ImportError as error:  # of a library that is there: it does not fit into memory
+        _say(prog, f"error: a library cannot be loaded ({error}); is there memory enough?")
+        return EXIT_FAILED
     except OSError as error:
         what = _LIMITS.get(error.errno or 0) or error.strerror or str(error)
         where = f"{error.filename}: " if error.filename else ""
@@ -187,6 +190,14 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
     except MemoryError:
         _say(prog, "error: out of memory; ask for less at a time" + _told(kept))
+        return EXIT_FAILED
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        _say(
+            prog,
+            "error: no thread can be started here: memory or processes are limited" + _told(kept),
+        )
         return EXIT_FAILED
     except (ValueError, TypeError, FloatingPointError) as error:
         message = _parameter_message(error, getattr(command, "OPTIONS", {}))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,11 +16,16 @@ from circuitsim.running.runner import IN_FLIGHT
 from circuitsim.validation import ParameterError
 from circuitsim.version import __version__
 
+logger = logging.getLogger("circuitsim")
+
 _TIMEOUT = 10.0  # seconds in which a scheduler must answer
+_LOOKS = 3.0  # seconds between looks at whether there are workers
 
 
 @contextmanager
-def connected(address: str | None, file: Path | None) -> Iterator[tuple[Executor, int]]:
+def connected(
+    address: str | None, file: Path | None, told: Callable[[str], None] | None = None
+) -> Iterator[tuple[Executor, int]]:
     """Connect to a scheduler while the context lasts.
 
     Parameters
@@ -28,6 +34,8 @@ def connected(address: str | None, file: Path | None) -> Iterator[tuple[Executor
         Of the scheduler, e.g. ``tcp://node1:8786``.
     file : Path, optional
         That the scheduler has written, where there is no address.
+    told : callable, optional
+        Is told when there are no workers, which may come later; the log by default.
 
     Yields
     ------
@@ -67,15 +75,37 @@ def connected(address: str | None, file: Path | None) -> Iterator[tuple[Executor
         threads = sum(client.ncores().values())
         # Not pure: the same cells again are to be run again, not taken from the cluster's memory.
         executor = client.get_executor(pure=False)
+        ended = threading.Event()
+        watch = threading.Thread(
+            target=_watch, args=(client, ended, told or logger.warning), daemon=True
+        )
+        watch.start()
         try:
             yield executor, max(IN_FLIGHT, 2 * threads)
         finally:
+            ended.set()
+            watch.join()
             # Cancels what still runs. If the scheduler has ended there is none to tell, which
             # Dask reports by exceptions of any kind.
             with suppress(Exception):
                 executor.shutdown(wait=False)
     finally:
         client.close(timeout=2)
+
+
+def _watch(client: Any, ended: threading.Event, told: Callable[[str], None]) -> None:
+    """Say when the scheduler has no workers, so that nobody waits without knowing what for."""
+    missed = False
+    while True:
+        try:
+            workers = len(client.scheduler_info()["workers"])
+        except Exception:  # of any kind, when the connection is lost: others tell of it
+            return
+        if not workers and not missed:
+            told("the scheduler has no workers: nothing is run until one comes (or press Ctrl-C)")
+        missed = not workers
+        if ended.wait(_LOOKS):
+            return
 
 
 def _address_in(file: Path) -> str:

@@ -10,13 +10,16 @@ from typing import Any
 from circuitsim.engines import registry
 from circuitsim.running.campaign import spoken
 
+_ENOUGH = 1.0  # seconds of presentations that tell how long one takes
+
 
 @dataclass(frozen=True)
 class _Timing:
-    """Seconds of one job: to get ready for the first time, and to run."""
+    """Seconds of one job: to get ready once, and in each process, and to run."""
 
     synapses: int
     once: float
+    each: float
     run: float
 
 
@@ -58,10 +61,11 @@ def seconds(study: Any, cells: Sequence[Any], jobs: int) -> tuple[float, float]:
     per_synapse = (high.run - low.run) / max(high.synapses - low.synapses, 1)
     run = sum(low.run + per_synapse * (_synapses(job[0]) - low.synapses) for job in work)
     shapes = {(job[0].k, job[0].neurons, len(job)) for job in work}
-    # The pilot has compiled for its own shapes.
+    # The pilot has compiled for its own shapes, and for all processes; or each process gets ready.
     once = (len(shapes) - len(timings)) * max(t.once for t in timings)
     busy = min(jobs, len(work))
-    return once / min(busy, len(shapes)), run / busy
+    each = max(t.each for t in timings)
+    return each + once / min(busy, len(shapes)), run / busy
 
 
 def _time(study: Any, job: tuple[Any, ...]) -> _Timing:
@@ -75,9 +79,17 @@ def _time(study: Any, job: tuple[Any, ...]) -> _Timing:
     first, second = measured(short), measured(long)
     if short == long:
         run = second * study.presentations / long
-    else:
-        run = second + max(second - first, 0.0) / (long - short) * (study.presentations - long)
-    return _Timing(_synapses(job[0]), max(first - second, 0.0), run)
+        return _Timing(_synapses(job[0]), max(first - second, 0.0), 0.0, run)
+    # The first run of all has made ready what takes longer than it; so the short one is run again,
+    # and the long one is made long enough to tell the time of a presentation from all else.
+    ready = measured(short)
+    while second < 2 * ready and second - ready < _ENOUGH and long < study.presentations:
+        long = min(4 * long, study.presentations)
+        second = measured(long)
+    run = second + max(second - ready, 0.0) / (long - short) * (study.presentations - long)
+    threads = registry.get(study.engine, study.codegen).threads
+    once = max(first - ready, 0.0)
+    return _Timing(_synapses(job[0]), once if threads else 0.0, 0.0 if threads else once, run)
 
 
 def _synapses(cell: Any) -> int:

@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,10 @@ import circuitsim as cs
 from circuitsim import studies, sweep
 from circuitsim.files import locks, netcdf
 from circuitsim.files.locks import Taken, locked
-from circuitsim.running import local, runner
+from circuitsim.running import cluster, local, runner
 from circuitsim.running.store import Store
 from circuitsim.studies import sweep as study_module
+from circuitsim.studies import timing
 from circuitsim.studies.sweep import Study
 from circuitsim.vision.training import history
 
@@ -202,3 +204,55 @@ def test_cores_of_a_job_are_those_there_are(name, monkeypatch):
     for given, cores in (("1", 1), ("0", 1), ("9999", everywhere), ("many", everywhere)):
         monkeypatch.setenv(name, given)
         assert local.available_cores() == cores
+
+
+@pytest.mark.parametrize("each", [0.002, 0.02, 0.5])
+@pytest.mark.parametrize("steady", [0.1, 1.0])
+def test_an_estimate_is_not_misled_by_the_first_run(each, steady, monkeypatch):
+    """By a clock of its own: the first run takes long, any run a while, and presentations count."""
+    clock = [0.0]
+
+    def run_cells(study, cells, progress=None):
+        clock[0] += (clock[0] == 0) * 7 + steady + each * study.presentations
+        return []
+
+    monkeypatch.setattr(study_module, "run_cells", run_cells)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    study = Study(k=(3,), gamma=(0.1,), presentations=2000, engine="brian2", codegen="numpy")
+    ready, run = timing.seconds(study, study.cells, 1)
+    assert ready == pytest.approx(7)
+    assert run == pytest.approx(steady + 2000 * each)
+    assert clock[0] < 40
+
+
+def test_a_scheduler_without_workers_is_said_once_each_time(monkeypatch):
+    monkeypatch.setattr(cluster, "_LOOKS", 0.0)
+    workers, said, ended = [1, 0, 0, 2, 0], [], threading.Event()
+
+    class Client:
+        def scheduler_info(self):
+            left = workers.pop(0)
+            if not workers:
+                ended.set()
+            return {"workers": dict.fromkeys(range(left))}
+
+    cluster._watch(Client(), ended, said.append)
+    assert [text[:33] for text in said] == ["the scheduler has no workers: not"] * 2
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (ImportError("failed to map segment"), "a library cannot be loaded (failed to map segment"),
+        (RuntimeError("can't start new thread"), "no thread can be started here"),
+        (OSError(errno.EDQUOT, "Quota", "a.nc"), "a.nc: the quota of this disk is used up"),
+    ],
+)
+def test_what_a_machine_refuses_is_one_message(error, told, monkeypatch, capsys):
+    def refused(_):
+        raise error
+
+    monkeypatch.setattr("circuitsim.commands.sweep.body", refused)
+    assert sweep.main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"error: {told}" in line
