@@ -14,14 +14,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from circuitsim import measures, theory
 from circuitsim.engines.simulation import log_spaced, simulate
 from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
-from circuitsim.plots.style import COLOURS, paper, rule_style
+from circuitsim.plots.circuit import kernels
+from circuitsim.plots.style import COLOURS, ENDS, INVERSE_SNR, paper, rule_style
 from circuitsim.public import own
 from circuitsim.rules import RULES
 from circuitsim.validation import ParameterError
@@ -32,6 +32,7 @@ __dir__ = own(__name__)
 _DPI = 110
 _NEURONS = 100
 _SHOWN = 5  # neurons whose rates or weights are drawn
+_LOG_INVERSE_SNR = (-7.0, 1.0)  # of an axis; below are gamma = 0 and rounding
 _POINTS = 1200  # of a curve: as many as can be seen
 
 
@@ -90,6 +91,7 @@ class Explorer:
         self._draw, self.controls = draw, controls
         self.chosen = {name: control.start for name, control in controls.items()}
         self._box: Any = None
+        self._last: list[list[Any]] = []  # curves of the last picture, by axis
 
     def choose(self, **values: Any) -> Explorer:
         """Set some controls, as a reader would.
@@ -107,17 +109,34 @@ class Explorer:
 
     def png(self) -> bytes:
         """Draw with what is chosen; a refusal of the model's is drawn as its text."""
+        return _as_png(self._drawn())
+
+    def redrawn(self) -> bytes:
+        """Draw with what is chosen, over the curves of the last picture in grey."""
+        figure, last = self._drawn(), self._last
+        self._last = [[line.get_xydata() for line in axis.lines] for axis in figure.axes]
+        for axis, lines in zip(figure.axes, last, strict=False):
+            for points in lines:
+                if len(points) > 2:  # the others are levels
+                    axis.plot(*points.T, color="0.8", lw=1, zorder=0, scalex=False, scaley=False)
+        return _as_png(figure)
+
+    def reset(self) -> Explorer:
+        """Set all controls to where they started, and forget the last picture."""
+        self._last = []
+        return self.choose(**{name: control.start for name, control in self.controls.items()})
+
+    def _drawn(self) -> Figure:
         try:
-            figure = self._draw(**self.chosen)
+            return self._draw(**self.chosen)
         except (ParameterError, FloatingPointError) as error:
             figure = Figure(figsize=(7, 1))
             figure.text(0.02, 0.5, str(error), wrap=True, va="center", color=COLOURS[1])
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
-        return stream.getvalue()
+            return figure
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        picture = self.png()
+        self._last = []
+        picture = self.redrawn()
         # Whatever shows no widgets, such as a page on the web, shows the picture.
         bundle: dict[str, Any] = {"text/plain": f"Explorer({self.chosen})", "image/png": picture}
         try:
@@ -125,6 +144,12 @@ class Explorer:
         except ImportError:
             return bundle
         return self._box._repr_mimebundle_() | bundle
+
+
+def _as_png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
+    return stream.getvalue()
 
 
 def _widgets(explorer: Explorer, picture: bytes) -> Any:
@@ -145,18 +170,29 @@ def _widgets(explorer: Explorer, picture: bytes) -> Any:
         )
 
         def changed(change: Any, name: str = name) -> None:
+            if change["new"] == explorer.chosen[name]:  # after a reset
+                return
             # Looking for garbage among all that is imported takes 0.3 s: afterwards.
             enabled = gc.isenabled()
             gc.disable()
             try:
-                image.value = explorer.choose(**{name: change["new"]}).png()
+                image.value = explorer.choose(**{name: change["new"]}).redrawn()
             finally:
                 if enabled:
                     gc.enable()
 
         box.observe(changed, names="value")
         boxes.append(box)
-    return ipywidgets.VBox([*boxes, image])
+
+    def reset(_: Any) -> None:
+        explorer.reset()
+        for box, control in zip(boxes, explorer.controls.values(), strict=True):
+            box.value = control.start
+        image.value = explorer.redrawn()
+
+    button = ipywidgets.Button(description="reset")
+    button.on_click(reset)
+    return ipywidgets.VBox([*boxes, button, image])
 
 
 def _figure(height: float) -> Figure:
@@ -226,6 +262,11 @@ def rates(
                     levels[:, number], borders[:-1], borders[1:], colour, "--", linewidth=0.8
                 )
             axis.set_ylabel(label)
+        # The same for all values of what does not make the drive larger; the mean may ring.
+        drive = inputs @ w_init.T
+        size, of_mean = np.abs(drive[:, :_SHOWN]).max(), 1.5 * np.abs(drive.mean(axis=1)).max()
+        for axis, at, largest in zip(panels, (b, b, 0), (size, of_mean, of_mean), strict=True):
+            axis.set_ylim(at - largest, at + largest)
         panels[-1].set_xlabel("time (ms)")
         panels[-1].set_xticks(borders)
     return figure
@@ -276,21 +317,23 @@ def learning(
         record=log_spaced(presentations, 40),
     )  # fmt: skip
     ends = {
-        "theoretical minimum (Eq. 5)": theory.fixed_point(w_init, gamma, "mean_subtracted"),
-        "the rule's own end point": theory.fixed_point(w_init, gamma, rule, alpha, limit=True),
+        "theory": theory.fixed_point(w_init, gamma, "mean_subtracted"),
+        "settled": theory.fixed_point(w_init, gamma, rule, alpha, limit=True),
     }
 
     with paper():
         figure = _figure(3.4)
         axis = figure.add_axes((0.09, 0.14, 0.45, 0.84))
         axis.plot(run["presentation"], np.log10(run["inverse_snr_w"]), color=rule_style(rule)[0])
-        for (label, weights), dash in zip(ends.items(), (":", "-."), strict=True):
+        for end, weights in ends.items():
+            dash, label = ENDS[end]
             with np.errstate(divide="ignore"):
                 level = float(np.log10(measures.inverse_snr_w(weights)))
             if np.isfinite(level):
                 axis.axhline(level, color="0.3", linestyle=dash, linewidth=0.9, label=label)
+        axis.set(xlim=(0, presentations), ylim=_LOG_INVERSE_SNR)  # the same for all values
         axis.set_xlabel("presentations")
-        axis.set_ylabel("log10 of the inverse SNR of the weights")
+        axis.set_ylabel(INVERSE_SNR)
         axis.legend(loc="upper right")
         limit = float(np.abs(w_init[:_SHOWN]).max())
         for bottom, title, weights in (
@@ -301,20 +344,6 @@ def learning(
             kernels(panel, weights[: 2 * _SHOWN], limit)
             panel.set_title(f"kernels of ten neurons {title}", loc="left")
     return figure
-
-
-def kernels(axis: Axes, weights: ArrayLike, limit: float) -> None:
-    """Draw neurons' weights, (neuron, input), as k x k images in two rows.
-
-    Colours span from -limit to limit.
-    """
-    found = np.asarray(weights, dtype=float)
-    side = round(np.sqrt(found.shape[1]))
-    framed = np.full((2, len(found) // 2, side + 1, side + 1), np.nan)  # a gap after each
-    framed[..., :side, :side] = found.reshape(2, -1, side, side)
-    mosaic = framed.swapaxes(1, 2).reshape(2 * (side + 1), -1)[:-1, :-1]
-    axis.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    axis.set_axis_off()
 
 
 def inhibition(gamma: float = 0.01, presentation: float = 150.0, tau: float = 30.0) -> Figure:
@@ -353,7 +382,8 @@ def inhibition(gamma: float = 0.01, presentation: float = 150.0, tau: float = 30
             axis.set_xlabel("strength of inhibition, alpha")
             axis.set_xticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
             axis.minorticks_off()
-        left.set_ylabel("log10 of the inverse SNR at the end")
+        left.set_ylim(_LOG_INVERSE_SNR)
+        left.set_ylabel(INVERSE_SNR + ", at the end")
         right.set_ylabel("share of the mean weights kept")
         right.set_ylim(0, 1.05)
         right.legend(loc="upper left", bbox_to_anchor=(0, 0.97))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import json
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +58,7 @@ html_theme = "furo"
 html_title = "circuitsim"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["copy.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
@@ -77,22 +82,54 @@ sphinx_gallery_conf = {
 
 
 class CommandHelp(Directive):
-    """The ``--help`` of a command, and of each of its own commands, as it prints it."""
+    """The ``--help`` of a command, or of one of its own commands, as it prints it."""
 
     required_arguments = 1
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         parser = importlib.import_module(self.arguments[0]).parser()
+        if len(self.arguments) > 1:
+            (commands,) = (a.choices for a in parser._actions if isinstance(a.choices, dict))
+            parser = commands[self.arguments[1]]
         shown = [parser]
-        for action in parser._actions:
-            if isinstance(action.choices, dict):
-                shown = [parser, *action.choices.values()]
         found: list[nodes.Node] = []
         for each in shown:
             text = each.format_help()
             block = nodes.literal_block(text, text, language="none", classes=["command-help"])
             found += [nodes.paragraph("", "", nodes.literal("", f"{each.prog} --help")), block]
         return found
+
+
+def write_notebooks() -> None:
+    """Write the notebooks of this checkout as pages, with the outputs that they hold."""
+    target = Path(__file__).parent / "notebooks"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+        (target / f"{path.stem}.md").write_text(_as_page(path, target), encoding="utf-8")
+
+
+def _as_page(path: Path, target: Path) -> str:
+    parts = []
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\]\(\.\./docs/", "](../", source).replace(".ipynb)", ".md)"))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for place, output in enumerate(cell["outputs"]):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                image = f"{path.stem}-{number}-{place}.png"
+                (target / image).write_bytes(base64.b64decode("".join(data["image/png"])))
+                parts.append(f"![Output]({image})")
+            elif "text/plain" in data:
+                parts.append("````text\n" + "".join(data["text/plain"]).rstrip() + "\n````")
+    return "\n\n".join(parts) + "\n"
+
+
+write_notebooks()
 
 
 class RuleTable(Directive):

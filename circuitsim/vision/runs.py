@@ -230,7 +230,7 @@ class Run:
         ------
         ParameterError
             If the directory holds another run, or is damaged.
-        Taken
+        circuitsim.files.locks.Taken
             If another process trains there, and this one is not to wait.
         OSError
             If files cannot be written.

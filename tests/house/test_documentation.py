@@ -31,7 +31,7 @@ from circuitsim.commands import classify
 COMMANDS = ("sweep", "status", "export", "figure4", "companions", "classify")
 PAGES = [
     *ROOT.glob("*.md"),
-    *ROOT.glob("docs/**/*.md"),
+    *(p for p in ROOT.glob("docs/**/*.md") if p.parent.name not in ("notebooks", "gallery")),
     *ROOT.glob("figures/README.md"),
     *ROOT.glob("notebooks/*.md"),
     *ROOT.glob("notebooks/*.ipynb"),
@@ -130,7 +130,9 @@ def test_commands_parse(page):
 def test_all_commands_are_shown():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"`{name}`" not in readme] == []
-    assert {name for _, name, _ in shown_in([ROOT / "docs" / "commands.md"])} == set(COMMANDS)
+    assert {name for _, name, _ in shown_in((ROOT / "docs" / "commands").glob("*.md"))} == set(
+        COMMANDS
+    )
     there = {
         path.stem for path in (ROOT / "circuitsim").glob("*.py") if "__main__" in path.read_text()
     }
@@ -152,6 +154,15 @@ def test_files_exist(page):
             assert (page.parent / target.partition("#")[0]).exists(), target
     for script in re.findall(r"(?:python|bash) ((?:\w+/)+\w+\.(?:py|sh))", text_of(page)):
         assert (ROOT / script).exists(), script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_what_is_shown_can_be_pasted_into_a_fresh_shell(page):
+    """Nothing needs an environment that is active, or programs that are not there."""
+    for language, content in blocks(page):
+        if language == "bash":
+            for word in re.findall(r"(?m)^ *([\w./]+)|[|;&]+ *([\w./]+)", content):
+                assert set(word) & {"python", "pip", "jupyter", "circuitsim", "dask"} == set()
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,6 @@ def said(capsys, name, *words):
         ("sweep", ["--gama", "0.1"], "did you mean --gamma?"),
         ("sweep", ["-k", "3"], "did you mean --k?"),
         ("classify", [], "needs a command: train, evaluate"),
-        ("classify", ["train", "--threads", "2"], "unrecognized arguments: --threads 2"),
         ("export", [__file__], f"error: {__file__}: cannot be read"),
     ],
 )

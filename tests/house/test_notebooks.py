@@ -99,9 +99,28 @@ def test_moving_a_slider_redraws():
     controls[0].value = 0.1
     assert shown.chosen == {"gamma": 0.1, "presentations": 50, "rule": "circuit"}
     assert image.value != before
-    assert image.value == explorer().choose(gamma=0.1).png()
+    # The last picture's curve stays, in grey, on axes that have not moved.
+    plain = pixels(explorer().choose(gamma=0.1).png())
+    assert pixels(image.value).shape == plain.shape
+    assert (pixels(image.value) != plain).any()
     controls[0].value = 0.01
+    assert image.value != before
+    controls[-1].click()  # reset
+    assert shown.chosen["gamma"] == 0.01
     assert image.value == before
+
+
+@pytest.mark.parametrize("changed", [{"gamma": 0.0}, {"gamma": 0.1}, {"alpha": 3.0}])
+def test_axes_do_not_jump(changed):
+    fixed, moved = (
+        notebook.learning(**{"presentations": 50, "rule": "inhibition_gated"} | values)
+        for values in ({}, changed)
+    )
+    for one, other in zip(fixed.axes, moved.axes, strict=True):
+        assert one.get_ylim() == other.get_ylim()
+        assert one.get_xlim() == other.get_xlim()
+    one, other = notebook.rates(alpha=3.0), notebook.rates(alpha=30.0)
+    assert [a.get_ylim() for a in one.axes] == [a.get_ylim() for a in other.axes]
 
 
 def test_what_is_dropped_is_collected():
