@@ -33,6 +33,14 @@ def add_options(p: argparse.ArgumentParser) -> None:
         metavar="FILE.csv",
         help="write the confusion matrix there; by default it is not written",
     )
+    p.add_argument(
+        "--report",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="write evaluation.* there: accuracy by class, confusion matrix, calibration, and the "
+        "first layer's kernels awake and asleep, as a figure with its data; made if need be",
+    )
 
 
 def body(options: argparse.Namespace) -> int:
@@ -44,6 +52,8 @@ def body(options: argparse.Namespace) -> int:
     output: Path | None = options.output
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise cli.UsageError(f"--output {output}: must be a file in a directory that exists")
+    if options.report is not None:
+        _checked(options.report)
     classifier = loaded(options.run, options.jobs)
     name = options.dataset or classifier.run_.dataset
     data = load_data(options, name, classifier.run_)
@@ -64,7 +74,48 @@ def body(options: argparse.Namespace) -> int:
         rows = [["", *data.class_names]]
         rows += [[c, *map(str, row)] for c, row in zip(data.class_names, counts, strict=True)]
         write_text(output, "".join(",".join(row) + "\n" for row in rows))
+    if options.report is not None:
+        run = classifier.run_
+        made = evaluation.report(
+            found, labels, data.class_names, classifier.network_, run.sharing,
+            seed=run.training.seed,
+        )  # fmt: skip
+        _write(options.report, made, name, run, options.command_line)
     return 0
+
+
+def _checked(directory: Path) -> None:
+    from circuitsim.commands.campaign import checked_directory
+    from circuitsim.validation import ParameterError
+
+    try:
+        checked_directory(directory)
+    except ParameterError as error:
+        raise ParameterError("report", error.rule, error.value) from None
+
+
+def _write(directory: Path, made: Any, name: str, run: Any, command_line: str) -> None:
+    """Write a report, its figure last."""
+    import json
+
+    from circuitsim import plots
+    from circuitsim.files import netcdf, own_directory, provenance
+
+    figure = plots.evaluation(made)
+    stem = own_directory(directory) / "evaluation"
+    attributes = {
+        "title": f"How a network classifies {name}",
+        "dataset": name,
+        "run": json.dumps(run.plain()),
+        "sharing": "none" if run.sharing is None else str(run.sharing),
+        "citation": provenance.CITATION,
+    }
+    attributes |= provenance.versions() | provenance.made_here() | {"command_line": command_line}
+    with netcdf.writing(stem.with_suffix(".nc")) as add:
+        add(made.assign_attrs(attributes), None)
+    for kind in (".pdf", ".png"):
+        plots.save(figure, stem.with_suffix(kind))
+    print(f"\nwritten: {stem}{{.nc,.pdf,.png}}")
 
 
 def loaded(run: Path, threads: int | None) -> Any:

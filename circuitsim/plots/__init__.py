@@ -5,10 +5,11 @@ from circuitsim.plots.circuit import overview
 from circuitsim.plots.classifiers import classifiers
 from circuitsim.plots.companions import endpoint, rates
 from circuitsim.plots.convergence import figure4, run, sweep
+from circuitsim.plots.evaluation import evaluation
 from circuitsim.plots.predictivity import predictivity
 from circuitsim.plots.style import save
 
 __all__ = [
-    "classifiers", "endpoint", "figure4", "overview", "predictivity", "rates", "run", "save",
-    "sweep", "timings",
+    "classifiers", "endpoint", "evaluation", "figure4", "overview", "predictivity", "rates", "run",
+    "save", "sweep", "timings",
 ]  # fmt: skip

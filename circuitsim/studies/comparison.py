@@ -212,9 +212,9 @@ class Comparison(Campaign[Job]):
     )
     seeds: int = declare(3, "trainings of each, with seeds 0 to T-1", "T", minimum=1)
     dataset: str = "cifar10"
-    network: str = declare("small", "small or resnet20", "NAME")
+    network: str = declare("small", "small, resnet20 or resnet18", "NAME")
     width: int | None = declare(
-        None, "channels of the first layer; by default 32 in small, 16 in resnet20", "W", minimum=1
+        None, "channels of the first layer; by default 16 in resnet20, 32 in others", "W", minimum=1
     )
     epochs: int = declare(10, "epochs of training", "E", minimum=1)
     batch_size: int = declare(128, "images in a batch", "B", minimum=2)

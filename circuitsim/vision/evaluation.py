@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from circuitsim.public import own
 from circuitsim.vision.augmentation import middle, prepared
 from circuitsim.vision.datasets import ImageSet
-from circuitsim.vision.layers import Array, cross_entropy
+from circuitsim.vision.layers import Array, Conv2D, LocallyConnected2D, cross_entropy, softmax
 from circuitsim.vision.networks import Network
+from circuitsim.vision.pools import pools
 from circuitsim.vision.stored import announce
+
+if TYPE_CHECKING:
+    from circuitsim.vision.sharing import Sharing
 
 __dir__ = own(__name__, "SCORES")
 
 SCORES = ("loss", "top1", "top5")
 _AT_A_TIME = 256  # images; fixed, because rounding may depend on it
+_POSITIONS = 3  # whose kernels are shown
 
 
 def logits(
@@ -63,3 +70,125 @@ def confusion(
     """Return how many images of each class (row) were taken for each class (column)."""
     counts = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes)
+
+
+def report(
+    found: Array, labels: NDArray[np.int64], class_names: Sequence[str], network: Network,
+    sharing: Sharing | None = None, *, bins: int = 15, seed: int = 0,
+) -> xr.Dataset:  # fmt: skip
+    """Tell what a network gets right and wrong, how sure it is, and what its first kernels are.
+
+    Parameters
+    ----------
+    found : array, shape (image, class)
+        Logits.
+    labels : ndarray of int64, shape (image,)
+        What is right.
+    class_names : sequence of str
+        By number.
+    network : Network
+        What has found them.
+    sharing : Sharing, optional
+        How it sleeps; averaging by default.
+    bins : int
+        Of the confidence, of equal widths.
+    seed : int
+        Of the sleep whose kernels are shown.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``confusion`` (class, predicted), in images; ``class_accuracy`` and, with the bounds of the
+        95 % interval of Wilson (1927), ``class_accuracy_interval``; ``bin_images``,
+        ``bin_confidence``, ``bin_accuracy`` and its interval, and ``calibration_error``, the mean
+        distance of confidence and accuracy over images (Guo et al. 2017); ``loss``, ``top1``,
+        ``top5``; and ``kernels`` (state, position, kernel_row, kernel_column, channel, output) of
+        the first layer at some positions of its largest pool, ``awake`` (as they are) and
+        ``asleep`` (after one more sleep), where it is locally connected.
+    """
+    n_classes = len(class_names)
+    counts = confusion(found.argmax(axis=1), labels, n_classes)
+    number, right = counts.sum(axis=1), np.diag(counts)
+    probabilities = softmax(found.astype(float))
+    sure, correct = probabilities.max(axis=1), found.argmax(axis=1) == labels
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    in_bin = np.bincount(place, minlength=bins)
+    right_in_bin = np.bincount(place, correct, bins)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(place, sure, bins) / in_bin
+        accuracy, of_class = right_in_bin / in_bin, right / number
+    error = np.nansum(np.abs(accuracy - confidence) * in_bin) / len(labels)
+    kernels, places, states = _first_kernels(network, sharing, seed)
+    loss, top1, top5 = measured(found, labels)
+
+    def labelled(dims: Any, values: Any, long_name: str, units: str = "1") -> Any:
+        return dims, values, {"long_name": long_name, "units": units}
+
+    share = "share of images whose class is"
+    axes = ("state", "position", "kernel_row", "kernel_column", "channel", "output")
+    return xr.Dataset(
+        {
+            "confusion": labelled(
+                ("class", "predicted"), counts, "images of a class taken for another", "count"
+            ),
+            "class_accuracy": labelled("class", of_class, f"{share} the likeliest, by class"),
+            "class_accuracy_interval": labelled(
+                ("class", "bound"), _wilson(right, number), "its 95 % interval (Wilson)"
+            ),
+            "bin_images": labelled("bin", in_bin, "images in a bin of confidence", "count"),
+            "bin_confidence": labelled("bin", confidence, "mean probability of what is likeliest"),
+            "bin_accuracy": labelled("bin", accuracy, f"{share} the likeliest, by confidence"),
+            "bin_accuracy_interval": labelled(
+                ("bin", "bound"), _wilson(right_in_bin, in_bin), "its 95 % interval (Wilson)"
+            ),
+            "calibration_error": labelled(
+                (), error, "mean distance of confidence and accuracy, over images"
+            ),
+            "loss": labelled((), loss, "cross-entropy", "nat"),
+            "top1": labelled((), top1, f"{share} the likeliest"),
+            "top5": labelled((), top5, f"{share} among the five likeliest"),
+            "kernels": labelled(axes, kernels, "weights of the first layer"),
+        },
+        {
+            "class": ("class", list(class_names), {"long_name": "class"}),
+            "predicted": ("predicted", list(class_names), {"long_name": "class it is taken for"}),
+            "bound": ("bound", ["lower", "upper"], {"long_name": "bound of the interval"}),
+            "state": ("state", states, {"long_name": "whether the layer has just slept"}),
+            "row": labelled("position", places[:, 0], "row of the position"),
+            "column": labelled("position", places[:, 1], "column of the position"),
+        },
+    )
+
+
+def _first_kernels(
+    network: Network, sharing: Sharing | None, seed: int
+) -> tuple[Array, NDArray[np.int64], list[str]]:
+    """Kernels of the first layer, their positions, and whether it has just slept."""
+    from circuitsim.vision.sharing import Sharing
+
+    name, layer = next(
+        (n, la) for n, la in network.layers.items() if isinstance(la, (Conv2D, LocallyConnected2D))
+    )
+    weights = layer.weights
+    if name not in network.lc_layers():
+        return weights[None, None], np.zeros((1, 2), np.int64), ["awake"]
+    how = Sharing("instant") if sharing is None else sharing
+    pool = max(pools(layer.geometry, inner=how.border == "awake") or pools(layer.geometry),
+               key=lambda pool: pool.size)  # fmt: skip
+    rows, columns = layer.geometry.output_shape
+    every = [(r, c) for r in range(rows)[pool.rows] for c in range(columns)[pool.columns]]
+    chosen = [every[n] for n in np.unique(np.linspace(0, len(every) - 1, _POSITIONS).astype(int))]
+    asleep = how.share(weights.copy(), layer.geometry, [seed], 1.0)
+    picked = np.stack([[w[place] for place in chosen] for w in (weights, asleep)])
+    return picked, np.array(chosen), ["awake", "asleep"]
+
+
+def _wilson(hits: NDArray[Any], number: NDArray[Any]) -> NDArray[np.float64]:
+    """The 95 % interval of a share, (..., bound); NaN of none."""
+    z = 1.959963984540054
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = hits / number
+        middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+        half = z * np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+        half /= 1 + z**2 / number
+    return np.stack([middle - half, middle + half], axis=-1)

@@ -477,6 +477,77 @@ class ReLU(Layer):
         return gradient
 
 
+class MaxPool2D(Layer):
+    """The largest input of each field, channel by channel.
+
+    What lies outside of the input counts for nothing; of equal inputs the first gets the gradient.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Rows and columns of the input.
+    kernel, stride, padding : int
+        As of `Geometry`; fields reach ``padding`` positions out of the input.
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, int], kernel: int = 3, stride: int = 2, padding: int = 1
+    ) -> None:
+        super().__init__()
+        self.geometry = Geometry(input_shape, kernel, stride, padding)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        geometry = self.geometry
+        y = memory.empty((*geometry.output_shape, *x.shape[2:]), x.dtype)
+        place = memory.empty(y.shape, np.uint8) if training else None
+
+        def row(p: int) -> None:
+            y[p] = -np.inf
+            for i in range(geometry.kernel):
+                h = p * geometry.stride + i - geometry.padding
+                if not 0 <= h < len(x):
+                    continue
+                for j in range(geometry.kernel):
+                    outputs, inputs = self._columns(j)
+                    best, other = y[p, outputs], x[h, inputs]
+                    larger = (other > best) | (other != other)  # what is no number stays none
+                    np.copyto(best, other, where=larger)
+                    if place is not None:
+                        place[p, outputs][larger] = i * geometry.kernel + j
+
+        over(row, len(y))
+        self._kept = (x.shape, place) if training else None
+        return y
+
+    def backward(self, gradient: Array, wanted: bool = True) -> Array:
+        (shape, place), geometry = self._taken(), self.geometry
+        result = memory.empty(shape, gradient.dtype)
+
+        def row(h: int) -> None:  # each input row by itself, so that threads never share a sum
+            result[h] = 0
+            for i in range(geometry.kernel):
+                p, rest = divmod(h + geometry.padding - i, geometry.stride)
+                if rest or not 0 <= p < len(gradient):
+                    continue
+                for j in range(geometry.kernel):
+                    outputs, inputs = self._columns(j)
+                    here = place[p, outputs] == i * geometry.kernel + j
+                    result[h, inputs] += gradient[p, outputs] * here
+
+        over(row, shape[0])
+        return result
+
+    def _columns(self, j: int) -> tuple[slice, slice]:
+        """Columns of outputs whose field has its column ``j`` within the input, and those there."""
+        geometry = self.geometry
+        stride, first = geometry.stride, j - geometry.padding
+        width, columns = geometry.input_shape[1], geometry.output_shape[1]
+        low = -(min(first, 0) // stride)
+        high = max(low, min(columns, (width - 1 - first) // stride + 1))
+        start = low * stride + first
+        return slice(low, high), slice(start, start + (high - low) * stride, stride)
+
+
 class GlobalAveragePool(Layer):
     """Mean over positions: (row, column, channel, image) to (channel, image)."""
 
@@ -649,24 +720,27 @@ class Sequential(Layer):
 
 
 class Residual(Layer):
-    """A branch of layers beside a shortcut without parameters, added, then ReLU.
+    """A branch of layers beside a shortcut, added, then ReLU.
 
-    Where the branch has fewer positions and more channels, the shortcut leaves positions out and
-    adds channels of zeros: option A of He et al.
+    Where the branch has fewer positions and more channels, a shortcut without parameters leaves
+    positions out and adds channels of zeros: option A of He et al. In option B it has a layer.
 
     Parameters
     ----------
     branch : Layer
         Keeps the shape, or divides rows and columns by ``stride`` and adds channels.
     stride : int
+    shortcut : Layer, optional
+        What the shortcut does; its output has the shape of the branch's.
 
     References
     ----------
     K. He, X. Zhang, S. Ren, J. Sun, CVPR 2016, arXiv:1512.03385.
     """
 
-    def __init__(self, branch: Layer, stride: int = 1) -> None:
+    def __init__(self, branch: Layer, stride: int = 1, shortcut: Layer | None = None) -> None:
         super().__init__()
+        self.shortcut = shortcut
         self.branch, self.stride = branch, integer("stride", stride, minimum=1)
         self.padding = branch.padding
         self._steps = list(branch.steps) if isinstance(branch, Sequential) else [branch]
@@ -677,6 +751,8 @@ class Residual(Layer):
 
     def named(self, name: str) -> Iterator[tuple[str, Layer]]:
         yield from self.branch.named(name)
+        if self.shortcut is not None:
+            yield from self.shortcut.named(f"{name}.shortcut" if name else "shortcut")
 
     def framed(self, x: Array) -> Array:
         return self.branch.framed(x)
@@ -685,7 +761,11 @@ class Residual(Layer):
         return self.forward_framed(self.framed(x), training)
 
     def forward_framed(self, x: Array, training: bool = False, outer: int = 0) -> Array:
-        shortcut = _Shortcut(_inside(x, self.padding), self.stride)
+        given = _inside(x, self.padding)
+        shape = given.shape
+        shortcut = _Shortcut(given, self.stride)
+        if self.shortcut is not None:
+            shortcut = _Shortcut(self.shortcut.forward(given, training), 1)
         *steps, last = self._steps
         for step, following in zip(steps, self._steps[1:], strict=True):
             x = step.forward_framed(x, training, following.padding)
@@ -698,9 +778,10 @@ class Residual(Layer):
             z = _inside(frame, outer)
             for p in range(len(y)):
                 z[p] = y[p]
-                kernels.middle(z[p], shortcut.x.shape[2])[...] += shortcut.row(p)[:: self.stride]
+                added = shortcut.row(p)[:: shortcut.stride]
+                kernels.middle(z[p], shortcut.x.shape[2])[...] += added
                 np.maximum(z[p], 0, out=z[p])
-        self._kept = (shortcut.x.shape, z) if training else None
+        self._kept = (shape, z) if training else None
         return frame
 
     def backward(self, gradient: Array, wanted: bool = True) -> Array:
@@ -710,7 +791,9 @@ class Residual(Layer):
         else:
             gradient *= z > 0
             through = self._steps[-1].backward(gradient.copy())
-        if gradient.shape == shape:
+        if self.shortcut is not None:
+            total = self.shortcut.backward(gradient)
+        elif gradient.shape == shape:
             total = gradient
         else:
             total = memory.empty(shape, gradient.dtype)

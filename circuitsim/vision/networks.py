@@ -1,4 +1,4 @@
-"""Networks of the presets ``small`` and ``resnet20``, convolutional or locally connected."""
+"""Networks ``small``, ``resnet20`` and ``resnet18``, convolutional or locally connected."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from circuitsim.vision.layers import (
     Layer,
     Linear,
     LocallyConnected2D,
+    MaxPool2D,
     ReLU,
     Residual,
     Sequential,
@@ -27,10 +28,10 @@ from circuitsim.vision.layers import (
 
 __dir__ = own(__name__, "CONNECTIVITIES", "NETWORKS")
 
-NETWORKS = ("small", "resnet20")
+NETWORKS = ("small", "resnet20", "resnet18")
 CONNECTIVITIES = {"conv": Conv2D, "lc": LocallyConnected2D}
 KERNEL = 3
-_WIDTHS = {"small": 32, "resnet20": 16}
+_WIDTHS = {"small": 32, "resnet20": 16, "resnet18": 32}
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,20 @@ class Architecture:
         Rows, columns and channels of an image.
     n_classes : int
         At least 2.
-    network : {"small", "resnet20"}
+    network : {"small", "resnet20", "resnet18"}
         ``small``: four layers with strides 2, 1, 2, 1 and widths w, w, 2 w, 2 w. ``resnet20``: that
         of He et al. 2016 with n = 3 and widths w, 2 w, 4 w; its shortcuts have no parameters.
-        Kernels are 3 x 3 with padding 1 and no biases; batch norm and ReLU follow each; in the end
-        there are the mean over positions and a linear layer.
+        ``resnet18``: theirs for ImageNet, of half the width in the paper: 7 x 7 with stride 2, the
+        largest of 3 x 3 with stride 2, then four stages of two blocks of widths w, 2 w, 4 w, 8 w,
+        with shortcuts of 1 x 1 where the shape changes. Other kernels are 3 x 3 with padding 1, and
+        none has biases; batch norm and ReLU follow each; in the end there are the mean over
+        positions and a linear layer.
     connectivity : {"conv", "lc"}
         Whether kernels are shared or locally connected.
     width : int, optional
-        Channels of the first layer; 32 for ``small`` and 16 for ``resnet20`` if None.
+        Channels of the first layer; 16 for ``resnet20`` and 32 for others if None.
+    first_conv : bool
+        Keep the first layer convolutional in a network that is locally connected otherwise.
 
     Raises
     ------
@@ -62,14 +68,18 @@ class Architecture:
     input_shape: tuple[int, int, int]
     n_classes: int
     network: str = declare(
-        "small", "small (4 layers) or resnet20", "NAME", choices=lambda: NETWORKS
-    )
+        "small", "small (4 layers), resnet20, or resnet18 (for images of 64 x 64 and more)", "NAME",
+        choices=lambda: NETWORKS,
+    )  # fmt: skip
     connectivity: str = declare(
         "lc", "lc (locally connected) or conv (convolutional)", "NAME",
         choices=lambda: CONNECTIVITIES,
     )  # fmt: skip
     width: int | None = declare(
-        None, "channels of the first layer; by default 32 in small, 16 in resnet20", "W", minimum=1
+        None, "channels of the first layer; by default 16 in resnet20, 32 in others", "W", minimum=1
+    )
+    first_conv: bool = declare(
+        False, "keep the first layer convolutional in a network that is locally connected otherwise"
     )
 
     def __post_init__(self) -> None:
@@ -81,6 +91,10 @@ class Architecture:
         object.__setattr__(self, "input_shape", shape)
         integer("n_classes", self.n_classes, minimum=2)
         fields.check(self, prefix="")
+        if self.first_conv and self.connectivity == "conv":
+            raise ParameterError(
+                "first_conv", "has no effect with connectivity conv, where all layers are", True
+            )
         if self.width is None:
             object.__setattr__(self, "width", _WIDTHS[self.network])
 
@@ -109,7 +123,9 @@ class Network:
         dtype: Any = np.float32,
     ) -> None:
         self.architecture = architecture
-        build = {"small": _small, "resnet20": _resnet20}[architecture.network]
+        build = {"small": _small, "resnet20": _resnet20, "resnet18": _resnet18}[
+            architecture.network
+        ]
         self._body = build(architecture, rng, dtype)
         self.layers = {
             name: layer for name, layer in self._body.named("") if layer.parameters or layer.state
@@ -182,22 +198,37 @@ class _Builder:
         *size, self.channels = architecture.input_shape
         self.size = (size[0], size[1])
         self._local = CONNECTIVITIES[architecture.connectivity]
+        self._next = Conv2D if architecture.first_conv else self._local
         self._rng, self._dtype = rng, dtype
 
-    def local(self, channels: int, stride: int = 1) -> tuple[Layer, Layer]:
+    def local(self, channels: int, stride: int = 1, kernel: int = KERNEL) -> tuple[Layer, Layer]:
         """Receptive fields with their batch norm."""
-        layer = self._local(
+        layer = self._next(
             self.size,
             self.channels,
             channels,
-            KERNEL,
+            kernel,
             stride,
-            padding=KERNEL // 2,
+            padding=kernel // 2,
             rng=self._rng,
             dtype=self._dtype,
         )
+        self._next = self._local
         self.size, self.channels = layer.geometry.output_shape, channels
         return layer, BatchNorm2D(channels, dtype=self._dtype)
+
+    def largest(self) -> Layer:
+        """Fields of which the largest input counts."""
+        layer = MaxPool2D(self.size)
+        self.size = layer.geometry.output_shape
+        return layer
+
+    def shortcut(self, channels: int, stride: int) -> Layer:
+        """A shortcut of 1 x 1 to so many channels, beside what follows."""
+        size, before = self.size, self.channels
+        layer, norm = self.local(channels, stride, kernel=1)
+        self.size, self.channels = size, before
+        return Sequential({"layer": layer, "norm": norm})
 
     def linear(self, outputs: int) -> Layer:
         return Linear(self.channels, outputs, rng=self._rng, dtype=self._dtype)
@@ -231,6 +262,28 @@ def _resnet20(
         branch["layer2"], branch["norm2"] = build.local(width * 2 ** (stage - 1))
         # The shortcut ends where the branch does: both halve odd sizes upwards.
         layers[f"stage{stage}.block{block}"] = Residual(Sequential(branch), stride)
+    layers["pool"] = GlobalAveragePool()
+    layers["linear"] = build.linear(architecture.n_classes)
+    return Sequential(layers)
+
+
+def _resnet18(
+    architecture: Architecture, rng: np.random.Generator | None, dtype: Any
+) -> Sequential:
+    build = _Builder(architecture, rng, dtype)
+    layers: dict[str, Layer] = {}
+    layers["layer1"], layers["norm1"] = build.local(architecture.width or 0, 2, kernel=7)
+    layers["relu1"] = ReLU()
+    layers["maxpool"] = build.largest()
+    for stage, block in ((s, b) for s in (1, 2, 3, 4) for b in (1, 2)):
+        stride = 2 if stage > 1 and block == 1 else 1
+        width = (architecture.width or 0) * 2 ** (stage - 1)
+        shortcut = build.shortcut(width, stride) if stride > 1 else None
+        branch: dict[str, Layer] = {}
+        branch["layer1"], branch["norm1"] = build.local(width, stride)
+        branch["relu1"] = ReLU()
+        branch["layer2"], branch["norm2"] = build.local(width)
+        layers[f"stage{stage}.block{block}"] = Residual(Sequential(branch), stride, shortcut)
     layers["pool"] = GlobalAveragePool()
     layers["linear"] = build.linear(architecture.n_classes)
     return Sequential(layers)

@@ -476,7 +476,7 @@ def test_hits_and_confusion(rng):
         ("--validation 1", "--validation 1: must be >= 0 and < 1"),
         ("--validation 0.001", "--validation 0.001: sets no image aside"),
         ("--crop-padding 8", "--crop-padding 8: must be smaller than the images (8 x 8)"),
-        ("--network big", "--network big: must be one of resnet20, small"),
+        ("--network big", "--network big: must be one of resnet18, resnet20, small"),
         ("--connectivity full", "--connectivity full: must be one of conv, lc"),
         ("--sharing often", "--sharing often: must be one of"),
         ("--sharing circuit", "--sharing circuit needs --share-every"),

@@ -17,6 +17,7 @@ from circuitsim.vision.layers import (
     GlobalAveragePool,
     Linear,
     LocallyConnected2D,
+    MaxPool2D,
     ReLU,
     Residual,
     Sequential,
@@ -171,7 +172,7 @@ def test_gradients_of_other_layers(rng):
     norm = BatchNorm2D(4, dtype=np.float64)
     norm.parameters["scale"][...] = rng.random(4)
     norm.parameters["shift"][...] = rng.random(4)
-    for layer in (norm, ReLU(), GlobalAveragePool()):
+    for layer in (norm, ReLU(), GlobalAveragePool(), MaxPool2D((4, 6)), MaxPool2D((4, 6), 2, 2, 0)):
         check_gradients(layer, x.copy(), rng)
     check_gradients(Linear(7, 3, rng=rng, dtype=np.float64), rng.standard_normal((7, 5)), rng)
 
@@ -180,6 +181,44 @@ def test_what_is_exactly_zero_is_not_moved_by_rectification():
     relu = ReLU()
     relu.forward(np.array([-1.0, 0.0, 2.0]).reshape(3, 1, 1, 1), training=True)
     assert relu.backward(np.ones((3, 1, 1, 1))).ravel().tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [((7, 6), 3, 2, 1), ((1, 2), 3, 2, 1), ((5, 5), 2, 3, 0), ((6, 9), 3, 1, 2), ((4, 4), 1, 1, 0)],
+)
+def test_the_largest_input_of_each_field(rng, size, kernel, stride, padding):
+    """Against the plain loop; inputs are below 0, since what lies outside counts for nothing."""
+    x = rng.standard_normal((*size, 2, 3)) - 5
+    layer = MaxPool2D(size, kernel, stride, padding)
+    y = layer.forward(x, training=True)
+    gradient = layer.backward(np.ones_like(y))
+    expected, hits = np.empty_like(y), np.zeros_like(x)
+    for p, q in np.ndindex(y.shape[:2]):
+        top, left = p * stride - padding, q * stride - padding
+        field = x[max(top, 0) : top + kernel, max(left, 0) : left + kernel]
+        expected[p, q] = field.max(axis=(0, 1))
+        hits[max(top, 0) : top + kernel, max(left, 0) : left + kernel] += field == expected[p, q]
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(gradient, hits)
+    x[0, 0] = np.nan
+    assert np.isnan(layer.forward(x)[0, 0]).all() or padding == 2
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kind", [LocallyConnected2D, Conv2D])
+def test_gradients_of_shortcuts_with_weights(rng, kind, stride):
+    options = {"rng": rng, "dtype": np.float64}
+    first = kind((7, 6), 4, 6, kernel=3, padding=1, stride=stride, **options)
+    second = kind(first.geometry.output_shape, 6, 6, kernel=3, padding=1, **options)
+    branch = {"a": first, "norm": BatchNorm2D(6, dtype=np.float64), "r": ReLU(), "b": second,
+              "norm2": BatchNorm2D(6, dtype=np.float64)}  # fmt: skip
+    across = kind((7, 6), 4, 6, kernel=1, stride=stride, **options)
+    shortcut = Sequential({"layer": across, "norm": BatchNorm2D(6, dtype=np.float64)})
+    block = Residual(Sequential(branch), stride, shortcut)
+    names = [name for name, layer in block.named("block") if layer.parameters]
+    assert names[-2:] == ["block.shortcut.layer", "block.shortcut.norm"]
+    check_gradients(block, rng.standard_normal((7, 6, 4, 3)), rng)
 
 
 @pytest.mark.parametrize(("stride", "out_channels"), [(1, 4), (2, 8), (2, 7), (3, 4)])
@@ -234,15 +273,18 @@ def test_cross_entropy(rng):
     assert cross_entropy(np.array([[1e4, 0.0]]), np.array([1]))[0] == pytest.approx(1e4)
 
 
-@pytest.mark.parametrize("network", ["small", "resnet20"])
-@pytest.mark.parametrize("connectivity", ["conv", "lc"])
+@pytest.mark.parametrize("network", ["small", "resnet20", "resnet18"])
+@pytest.mark.parametrize("connectivity", ["conv", "lc", "first_conv"])
 def test_gradients_of_networks(rng, network, connectivity):
-    architecture = Architecture((9, 8, 3), 5, network, connectivity, width=2)
+    size = (20, 17, 3) if network == "resnet18" else (9, 8, 3)
+    first_conv = connectivity == "first_conv"
+    connectivity = "lc" if first_conv else connectivity
+    architecture = Architecture(size, 5, network, connectivity, 2, first_conv)
     net = Network(architecture, rng, dtype=np.float64)
     for name, p in net.parameters().items():
         if name.endswith(("scale", "shift")):
             p += 0.3 * rng.standard_normal(p.shape)
-    x, labels = rng.standard_normal((9, 8, 3, 6)), rng.integers(5, size=6)
+    x, labels = rng.standard_normal((*size, 6)), rng.integers(5, size=6)
 
     def loss():
         return cross_entropy(net.forward(x, training=True), labels)[0]
@@ -271,6 +313,25 @@ def test_presets():
         "layer4": (8, 8, 3, 3, 64, 64),
     }
     assert Network(Architecture((32, 32, 3), 10, connectivity="conv")).lc_layers() == {}
+
+
+def test_resnet18():
+    """That of He et al. has 11,689,512 parameters; the paper's has half as many channels."""
+    whole = Network(Architecture((224, 224, 3), 1000, "resnet18", "conv", width=64))
+    assert sum(p.size for p in whole.parameters().values()) == 11_689_512
+    local = Network(Architecture((64, 64, 3), 10, "resnet18", width=2)).lc_layers()
+    shapes = {name: layer.weights.shape for name, layer in local.items()}
+    assert len(shapes) == 17 + 3
+    assert shapes["layer1"] == (32, 32, 7, 7, 3, 2)
+    assert shapes["stage1.block1.layer1"] == (16, 16, 3, 3, 2, 2)
+    assert shapes["stage4.block1.layer1"] == (2, 2, 3, 3, 8, 16)
+    assert shapes["stage4.block1.shortcut.layer"] == (2, 2, 1, 1, 8, 16)
+    assert Architecture((64, 64, 3), 10, "resnet18").width == 32
+    first = Network(Architecture((64, 64, 3), 10, "resnet18", width=2, first_conv=True))
+    assert list(first.lc_layers()) == list(local)[1:]
+    assert first.layers["layer1"].weights.shape == (7, 7, 3, 2)
+    with pytest.raises(ParameterError, match="first_conv: has no effect"):
+        Architecture((8, 8, 3), 10, connectivity="conv", first_conv=True)
 
 
 def test_first_weights_have_the_spread_that_keeps_gradients():

@@ -225,6 +225,8 @@ def pictures(number=12, shape=(9, 8, 3)):
         ("small", ["layer1", "layer2", "layer3", "layer4", "pool", "linear"]),
         ("resnet20", ["layer1", *[f"stage{s}.block{b}" for s in (1, 2, 3) for b in (1, 2, 3)],
                       "pool", "linear"]),
+        ("resnet18", ["layer1", *[f"stage{s}.block{b}" for s in (1, 2, 3, 4) for b in (1, 2)],
+                      "pool", "linear"]),
     ],
 )  # fmt: skip
 def test_features_are_those_that_the_network_computes_with(network, names):

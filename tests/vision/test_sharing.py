@@ -94,7 +94,7 @@ LAYERS = [
     Geometry((9, 10), kernel=3, stride=2, padding=2),
     Geometry((9, 9), kernel=2, stride=3),
     Geometry((13, 12), kernel=4, stride=2, padding=1),
-    Geometry((7, 6), kernel=5, padding=2),
+    Geometry((15, 8), kernel=7, stride=2, padding=3),
     Geometry((4, 3), kernel=1, stride=2),
 ]
 
