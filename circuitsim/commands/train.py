@@ -37,7 +37,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     from circuitsim.vision.training import Training
 
     add_data(p.add_argument_group("images"), "digits")
-    options.add(p.add_argument_group("network"), Architecture, ("network", "connectivity", "width"))
+    shown = ("network", "connectivity", "width", "first_conv")
+    options.add(p.add_argument_group("network"), Architecture, shown)
     of_sleep = ("share_every", "sleep_length")
     awake = [name for name in fields.declared(Training) if name not in of_sleep]
     options.add(p.add_argument_group("awake"), Training, awake)
@@ -70,6 +71,12 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="go on where the run in this directory stopped, with its own options; begin it if it "
         "has not begun",
     )
+    how.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the network's parameters, the memory and, from a short timed pilot, the time "
+        "that its training would take, and write nothing",
+    )
 
 
 def body(options: argparse.Namespace) -> int:
@@ -98,6 +105,11 @@ def body(options: argparse.Namespace) -> int:
     else:
         data = load_data(options, options.dataset)
         run = _described(options, data)
+    if options.dry_run:
+        with parallel.threads(threads), _sharing_options():
+            for name, value in _estimate(run, data):
+                print(f"{name:<12} {value}")
+        return 0
     with parallel.threads(threads), _Observer(run) as observer, _sharing_options():
         options.kept.append(lambda: _kept(directory))
         try:
@@ -118,6 +130,25 @@ def body(options: argparse.Namespace) -> int:
         return cli.EXIT_FAILED
     print(f"\nrun: {directory}")
     return 0
+
+
+def _estimate(run: Run, data: Any) -> Iterator[tuple[str, str]]:
+    """Say what a training would take; the pilot comes last."""
+    from circuitsim.running.campaign import spoken
+
+    architecture, training = run.architecture, run.training
+    rows, columns, channels = architecture.input_shape
+    parameters, needed = run.sizes()
+    yield "images", f"{len(data.train)} of {rows} x {columns} x {channels}, {run.dataset}"
+    kind = f"{architecture.network}, {architecture.connectivity}, width {architecture.width}"
+    yield "network", kind + (", first layer conv" if architecture.first_conv else "")
+    yield "parameters", f"{parameters:,}"
+    yield "memory", f"about {needed / 1e9:.2g} GB, images not counted"
+    trainer = run.trainer(data)
+    yield "batches", f"{trainer.per_epoch} an epoch, of {training.batch_size} images"
+    seconds = trainer.seconds_per_epoch()
+    yield "epoch", f"{spoken(seconds)}, from a pilot"
+    yield "training", f"{spoken(seconds * training.epochs)} for {training.epochs} epochs"
 
 
 def _described(options: argparse.Namespace, data: Any) -> Run:

@@ -75,6 +75,7 @@ def load(run: str | os.PathLike[str], threads: int = 1) -> Classifier:
         network=found.architecture.network,
         connectivity=found.architecture.connectivity,
         width=found.architecture.width,
+        first_conv=found.architecture.first_conv,
         sharing=found.sharing,
         batch_size=training.batch_size,
         random_state=training.seed,
@@ -90,7 +91,7 @@ class Classifier:
 
     Parameters
     ----------
-    network, connectivity, width
+    network, connectivity, width, first_conv
         As in `circuitsim.vision.networks.Architecture`.
     sharing : Sharing or str, optional
         How locally connected layers share weights when the network sleeps, every ``share_every``
@@ -153,6 +154,7 @@ milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, val
         network: str = "small",
         connectivity: str = "lc",
         width: int | None = None,
+        first_conv: bool = False,
         sharing: Sharing | str | None = None,
         share_every: int | None = None,
         sleep_length: str = "learning",
@@ -175,7 +177,8 @@ milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, val
         random_state: Any = 0,
         threads: int = 1,
     ) -> None:
-        self.network, self.connectivity, self.width = network, connectivity, width
+        self.network, self.connectivity = network, connectivity
+        self.width, self.first_conv = width, first_conv
         self.sharing, self.share_every, self.sleep_length = sharing, share_every, sleep_length
         self.epochs, self.batch_size, self.optimiser = epochs, batch_size, optimiser
         self.learning_rate, self.weight_decay, self.momentum = learning_rate, weight_decay, momentum
@@ -288,7 +291,9 @@ milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, val
             tuple(map(str, classes.tolist())),
             tuple(map(float, mean)),
             tuple(map(float, deviation)),
-            Architecture(size, len(classes), self.network, self.connectivity, self.width),
+            Architecture(
+                size, len(classes), self.network, self.connectivity, self.width, self.first_conv
+            ),
             training,
             sharing,
         )

@@ -20,10 +20,10 @@ from circuitsim.vision.stored import announce
 if TYPE_CHECKING:
     from circuitsim.vision.sharing import Sharing
 
-__dir__ = own(__name__, "SCORES")
+__dir__ = own(__name__, "AT_A_TIME", "SCORES")
 
 SCORES = ("loss", "top1", "top5")
-_AT_A_TIME = 256  # images; fixed, because rounding may depend on it
+AT_A_TIME = 256  # images; fixed, because rounding may depend on it
 _POSITIONS = 3  # whose kernels are shown
 
 
@@ -35,7 +35,7 @@ def logits(
     Of larger images than the network takes, it is that of their middle.
     ``mean`` and ``deviation`` are those of the channels, for `prepared`.
     """
-    groups = [slice(n, n + _AT_A_TIME) for n in range(0, len(images), _AT_A_TIME)]
+    groups = [slice(n, n + AT_A_TIME) for n in range(0, len(images), AT_A_TIME)]
     announce(images, groups)
     size = network.architecture.input_shape[:2]
     parts = [

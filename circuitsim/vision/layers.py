@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,7 +136,7 @@ class _Local(Layer):
         scale = math.sqrt(2 / (kernel**2 * out_channels / groups))
         weights = _drawn(rng, shape, scale, dtype)
         self.parameters["weights"] = weights
-        self.gradients["weights"] = np.zeros_like(weights)
+        self.gradients["weights"] = _zeros(weights.shape, weights.dtype)
         if bias:
             self.parameters["bias"] = np.zeros((*positions, out_channels), dtype)
             self.gradients["bias"] = np.zeros_like(self.parameters["bias"])
@@ -586,7 +587,7 @@ class Linear(Layer):
         outputs = integer("outputs", outputs, minimum=1)
         weights = _drawn(rng, (features, outputs), 1 / math.sqrt(features), dtype)
         self.parameters = {"weights": weights, "bias": np.zeros(outputs, dtype)}
-        self.gradients = {name: np.zeros_like(p) for name, p in self.parameters.items()}
+        self.gradients = {n: _zeros(p.shape, p.dtype) for n, p in self.parameters.items()}
 
     def forward(self, x: Array, training: bool = False) -> Array:
         self._kept = x if training else None
@@ -864,11 +865,34 @@ def cross_entropy(logits: Array, labels: NDArray[np.int64]) -> tuple[float, Arra
     return loss, gradient
 
 
+_outlined = False
+
+
+@contextmanager
+def outlined() -> Iterator[None]:
+    """Let layers that are made have weights that have a shape and take no memory.
+
+    They tell what a network would be that may be too large, and cannot be used or set.
+    """
+    global _outlined
+    outer, _outlined = _outlined, True
+    try:
+        yield
+    finally:
+        _outlined = outer
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    if _outlined:
+        return np.broadcast_to(np.zeros((), dtype), shape)
+    return np.zeros(shape, dtype)
+
+
 def _drawn(
     rng: np.random.Generator | None, shape: tuple[int, ...], scale: float, dtype: Any
 ) -> Array:
     if rng is None:
-        return np.zeros(shape, _checked(dtype))
+        return _zeros(shape, _checked(dtype))
     weights = rng.standard_normal(shape, dtype=_checked(dtype).type)
     weights *= scale
     return weights

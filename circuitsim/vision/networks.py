@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from circuitsim.vision.layers import (
     ReLU,
     Residual,
     Sequential,
+    outlined,
 )
 
 __dir__ = own(__name__, "CONNECTIVITIES", "NETWORKS")
@@ -187,6 +189,26 @@ class Network:
             for name, layer in self.layers.items()
             for inner, array in getattr(layer, kind).items()
         }
+
+
+def sizes(architecture: Architecture) -> tuple[int, int]:
+    """Return how many parameters a network has, and how many numbers training keeps for an image.
+
+    The latter are the outputs of each layer with weights before and after batch norm, ReLU and
+    pools, with their frames of zeros, and the gradients of the largest of them.
+    """
+    with outlined():
+        network = Network(architecture)
+    kept, largest = math.prod(architecture.input_shape), 0
+    for layer in network.layers.values():
+        if isinstance(layer, (Conv2D, LocallyConnected2D)):
+            rows, columns = layer.geometry.output_shape
+            outputs = rows * columns * layer.out_channels
+            framed = (rows + 2) * (columns + 2) * layer.out_channels
+            kept += outputs + framed
+            largest = max(largest, outputs + math.prod(layer.geometry.input_shape)
+                          * layer.in_channels)  # fmt: skip
+    return sum(p.size for p in network.parameters().values()), kept + largest
 
 
 class _Builder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from circuitsim.values import in_ms, ms
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset
-from circuitsim.vision.networks import Architecture, Network
+from circuitsim.vision.evaluation import AT_A_TIME
+from circuitsim.vision.networks import Architecture, Network, sizes
 from circuitsim.vision.sharing import Sharing, former
 from circuitsim.vision.training import (
+    OPTIMISERS,
     Diverged,
     Progress,
     Trainer,
@@ -174,14 +177,47 @@ class Run:
             content["sharing"]["tau"] = float(in_ms(self.sharing.tau))
         return content
 
+    def sizes(self) -> tuple[int, int]:
+        """Return how many parameters the network has, and about how many bytes its training takes.
+
+        These are weights, gradients and what the optimiser remembers, what layers keep of a batch,
+        and the same of the network's evaluation, without the images.
+        """
+        parameters, activities = sizes(self.architecture)
+        copies = 2 + len(OPTIMISERS[self.training.optimiser].moments)
+        if self.sharing is not None:
+            copies += 1  # of the largest layer at least, while it sleeps
+        images = max(self.training.batch_size, AT_A_TIME // 2)
+        return parameters, 4 * (copies * parameters + images * activities)
+
+    def check_memory(self) -> None:
+        """Refuse a network that does not fit into this machine's memory.
+
+        Raises
+        ------
+        ParameterError
+            With the number.
+        """
+        parameters, needed = self.sizes()
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > available:
+            raise ParameterError(
+                "width",
+                f"makes a network of {parameters:,} parameters, whose training takes about "
+                f"{needed / 1e9:.3g} GB of memory, and this machine has {available / 1e9:.3g}; "
+                "take a smaller width, smaller images or fewer in a batch",
+                self.architecture.width,
+            )
+
     def trainer(self, data: Dataset) -> Trainer:
         """Make the network and its trainer, at the start.
 
         Raises
         ------
         ParameterError
-            If the data set is another one.
+            If the data set is another one, or the network does not fit into memory.
         """
+        self.check_memory()
         if data.digest() != self.digest:
             raise ParameterError(
                 "dataset", "its images are not those that the run began with", data.name

@@ -29,7 +29,7 @@ from circuitsim.vision.sharing import Sharing, layer_snr_w
 
 __dir__ = own(__name__, "OPTIMISERS", "SCHEDULES")
 
-OPTIMISERS = {"adamw": AdamW, "sgd": SGD}
+OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("constant", "cosine", "step")
 SLEEP_LENGTHS = ("learning", "constant")
 HISTORY = "history.nc"

@@ -21,6 +21,7 @@ from sklearn import metrics
 
 import circuitsim as cs
 from circuitsim import classify
+from circuitsim.classify import main
 from circuitsim.files.locks import locked
 from circuitsim.vision import checkpoints, datasets, parallel, pictures, training
 from circuitsim.vision.augmentation import augmented, channel_statistics, prepared
@@ -713,3 +714,28 @@ def test_checkpoints_with_other_content_are_refused(copy):
     assert "two arrays of one name" in refused(copy)
     path.unlink()
     assert "no checkpoint yet" in refused(copy)
+
+
+def test_a_dry_run_says_what_training_takes_and_writes_nothing(tmp_path, capsys):
+    given = ["train", "--width", "4", "--batch-size", "32", "--output", str(tmp_path / "run")]
+    assert main([*given, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    # 8 x 8 digits: 4 x 4 positions twice, then 2 x 2 twice; norms; and 10 classes.
+    weights = 16 * 9 * (1 * 4 + 4 * 4) + 4 * 9 * (4 * 8 + 8 * 8)
+    norms, linear = 2 * (4 + 4 + 8 + 8), 8 * 10 + 10
+    assert f"parameters   {weights + norms + linear:,}\n" in told
+    assert "epoch" in told
+    assert "from a pilot" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_what_does_not_fit_into_memory_is_refused_with_the_number(more, tmp_path, capsys):
+    given = ["train", "--width", "100000", "--output", str(tmp_path / "run"), *more]
+    assert main(given) == 2
+    parameters = 16 * 9 * (10**5 + 10**10) + 4 * 9 * (2 * 10**10 + 4 * 10**10)
+    parameters += 2 * 6 * 10**5 + 2 * 10**6 + 10
+    told = capsys.readouterr().err
+    assert f"--width 100000: makes a network of {parameters:,} parameters" in told
+    assert "this machine has" in told
+    assert not (tmp_path / "run").exists()
