@@ -235,11 +235,13 @@ def integer(parameter: str, value: Any, *, minimum: int) -> int:
     Raises
     ------
     ParameterError
-        If it is no whole number, or smaller than ``minimum``.
+        If it is no whole number, smaller than ``minimum``, or of more than 128 bits.
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
     if not whole or int(value) < minimum:
         raise ParameterError(parameter, f"must be a whole number >= {minimum}", value)
+    if int(value).bit_length() > 128:  # more than anything is, and than a float can count
+        raise ParameterError(parameter, "must be a whole number below 2^128", value)
     return int(value)
 
 

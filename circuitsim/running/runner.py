@@ -18,7 +18,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -161,6 +161,7 @@ def run(
         If something cannot be written, or the executor has broken down.
     """
     place = _place(output, cells)
+    _clean_beside(place.output)
     with _locked(place) if keep else nullcontext(Memory()) as store:
         task = _Work(campaign, place, store, observer or Observer())
         task.begin(retry_failed)
@@ -286,9 +287,14 @@ def _locked(place: Place) -> Iterator[Store]:
             ) from None
         store.clean()
         records.remove_dead(store.directory)
-        with os.scandir(output.absolute().parent) as beside:
-            remove_abandoned(e for e in beside if e.name.startswith(f".{output.stem}."))
+        _clean_beside(output)
         yield store
+
+
+def _clean_beside(output: Path) -> None:
+    """Remove what processes that were killed while they wrote an output have left."""
+    with suppress(FileNotFoundError), os.scandir(output.absolute().parent) as beside:
+        remove_abandoned(e for e in beside if e.name.startswith(f".{output.stem}."))
 
 
 class Here(Executor):

@@ -20,7 +20,7 @@ import xarray as xr
 from commands import command, run
 
 import circuitsim as cs
-from circuitsim import studies, sweep
+from circuitsim import files, studies, sweep
 from circuitsim.files import locks, netcdf
 from circuitsim.files.locks import Taken, locked
 from circuitsim.running import cluster, local, runner
@@ -256,3 +256,20 @@ def test_what_a_machine_refuses_is_one_message(error, told, monkeypatch, capsys)
     assert sweep.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert f"error: {told}" in line
+
+
+def test_numbers_of_many_digits_are_refused(capsys):
+    for option in ("--channels", "--trials", "--neurons", "--k", "--presentations", "--seed"):
+        assert sweep.main([option, "9" * 400, "--dry-run"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"error: {option}" in line
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_a_killed_command_left_beside_its_output_is_removed(keep, tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = tmp_path / f".out.pdf.{files.machine()}-{dead.pid}-abc.part"
+    left.touch()
+    runner.run(STUDY, tmp_path / "out.nc", runner.Here(), keep=keep)
+    assert not left.exists()
