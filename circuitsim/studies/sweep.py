@@ -24,6 +24,7 @@ from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import LONG_NAMES, simulate
+from circuitsim.initial import MEANS, mean_kernel
 from circuitsim.inputs import GaussianInputs, StackedInputs, check_correlation, equicorrelated
 from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
 from circuitsim.running import results, runner
@@ -131,6 +132,10 @@ class Study(Campaign[Cell]):
     momentum, learning_rate : float, optional
         Heavy-ball momentum; learning rate of a step of 1 ms at the start (of an update, for a rule
         that makes one a presentation), by default as published.
+    initial_mean : str
+        Mean of the initial weights, as `circuitsim.initial.mean_kernel` makes it. Where it is not
+        ``"ones"`` trials differ in it, and means pass through zero: look at ``snr_w`` rather than
+        at ``inverse_snr_w``.
     channels : int
         Channels of the input patterns.
 
@@ -196,6 +201,13 @@ class Study(Campaign[Cell]):
         "learning rate of a step of 1 ms at t = 0 (of the first update, for mean_subtracted), "
         "dimensionless; by default 3e-4 (5e-4), as published",
         "RATE",
+    )
+    initial_mean: str = declare(
+        "ones",
+        "mean of the initial weights, to which each neuron adds noise N(0, 1): ones, as published; "
+        "or gabor or normal, a kernel of each trial's own with a mean square of 1",
+        "MEAN",
+        choices=lambda: MEANS,
     )
     channels: int = declare(
         1, "channels of the input patterns, such as the 3 of colour images", "C", minimum=1
@@ -330,9 +342,11 @@ class Study(Campaign[Cell]):
         return Plasticity(self.rule, gamma=gamma, momentum=self.momentum, learning_rate=rate)
 
     def initial_weights(self, cell: Cell) -> NDArray[np.float64]:
-        """Initial weights of a cell, 1 + N(0, 1), shape (neuron, input)."""
+        """Initial weights of a cell, its mean kernel and N(0, 1), shape (neuron, input)."""
         rng = np.random.default_rng(self._seed(cell, 0))
-        return 1 + rng.standard_normal((cell.neurons, self.n_inputs(cell.k)))
+        noise = rng.standard_normal((cell.neurons, self.n_inputs(cell.k)))
+        kernel = np.random.default_rng(self._seed(cell, 2))
+        return mean_kernel(self.initial_mean, cell.k, kernel, self.channels) + noise
 
     def inputs(self, cell: Cell) -> GaussianInputs:
         """Inputs of a cell."""
@@ -392,7 +406,8 @@ class Study(Campaign[Cell]):
             name: value
             for name, value in asdict(self).items()
             if name not in ("k", "gamma", "alpha", "neurons", "trials")
-            and (name, value) != ("channels", 1)  # cells from before there were channels
+            # Cells from before there were channels, and other means.
+            and (name, value) not in (("channels", 1), ("initial_mean", "ones"))
         }
         return json.dumps(values, sort_keys=True)
 

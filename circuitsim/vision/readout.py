@@ -115,12 +115,23 @@ class Result:
         Ridge penalty that did best on held-out images, per image and for features of variance 1.
     n_features : int
         Numbers that it reads.
+    n_tested : int
+        Number of the test images.
     """
 
     accuracy: float
     train_accuracy: float
     penalty: float
     n_features: int
+    n_tested: int = 0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's interval of 95 % for the accuracy, over draws of as many test images."""
+        n, p, z = max(self.n_tested, 1), self.accuracy, 1.959964
+        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+        return middle - half, middle + half
 
 
 def readout(
@@ -193,6 +204,30 @@ def readout(
                 progress(done / total)
 
     return _fit(responses, dataset)
+
+
+def pixels(dataset: Dataset) -> Result:
+    """Fit the same readout to the pixels themselves: what a layer's responses have to beat.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Images to learn from and to test with.
+
+    Returns
+    -------
+    Result
+    """
+    statistics = channel_statistics(dataset.train.sample())
+    mean, deviation = (statistic.astype(np.float32) for statistic in statistics)
+
+    def values(part: ImageSet) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        for start in range(0, len(part), _IMAGES_AT_ONCE):
+            chosen = slice(start, start + _IMAGES_AT_ONCE)
+            images = ((part.images[chosen] - mean) / deviation).astype(np.float32)
+            yield images.reshape(len(images), -1), part.labels[chosen]
+
+    return _fit(values, dataset)
 
 
 _Responses = Callable[[ImageSet], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
@@ -279,6 +314,7 @@ def _fit(responses: _Responses, dataset: Dataset) -> Result:
         train_accuracy=_correct(responses(dataset.train), solution) / len(dataset.train),
         penalty=penalty,
         n_features=len(solution[0]),
+        n_tested=len(dataset.test),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
+from scipy.stats import binomtest
 from sklearn.linear_model import Ridge
 
 from circuitsim.commands import cli
@@ -19,7 +20,7 @@ from circuitsim.running import results
 from circuitsim.studies.sweep import Study, run_cells
 from circuitsim.validation import ParameterError
 from circuitsim.vision.datasets import Dataset, ImageSet, load
-from circuitsim.vision.readout import PENALTIES, Grid, _pooled, readout
+from circuitsim.vision.readout import PENALTIES, Grid, _pooled, pixels, readout
 
 
 @settings(deadline=None)
@@ -185,7 +186,9 @@ def test_command(sweep):
     told = {
         line[:16].strip(): float(line.split("%")[0].split()[-1]) for line in out.splitlines()[5:]
     }
-    assert list(told) == ["before sleep", "after sleep", "exactly shared"]
+    assert list(told) == [
+        "before sleep", "after sleep", "exactly shared", "random kernels", "raw pixels",
+    ]  # fmt: skip
 
     # The same from the parts: the weights that the seed fixes, and those in the file.
     digits, grid = load("digits"), Grid((8, 8), 3, 36)
@@ -237,3 +240,30 @@ def test_command_refuses_files(tmp_path, sweep):
     code, _, err = command("--weights", tmp_path / "none.nc")
     assert code == 2
     assert "none.nc" in err
+
+
+def test_the_readout_of_pixels_is_a_ridge_regression(rng):
+    """Against scikit-learn's, on pixels of zero mean and unit variance."""
+    dataset = toy(rng)
+    found = pixels(dataset)
+    flat = [p.images.reshape(len(p), -1).astype(float) for p in (dataset.train, dataset.test)]
+    mean, deviation = flat[0].mean(axis=0), flat[0].std(axis=0)
+    train, test = ((part - mean) / deviation for part in flat)
+    model = Ridge(found.penalty * len(train)).fit(train, np.eye(3)[dataset.train.labels])
+    right = model.predict(test).argmax(axis=1) == dataset.test.labels
+    assert found.accuracy == pytest.approx(right.mean(), abs=1e-12)
+    low, high = found.interval
+    expected = binomtest(int(right.sum()), len(test)).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+def test_other_means_of_initial_weights_change_no_kept_circuits():
+    """What is kept from before there were means is found; trials then differ in their means."""
+    old, new = Study(k=3), Study(k=3, initial_mean="gabor")
+    assert "initial_mean" not in old._common
+    assert old.digest(old.cells[0]) != new.digest(new.cells[0])
+    assert Study.from_json(new.to_json()) == new
+    first, second = (new.initial_weights(cell) for cell in new.cells[:2])
+    plain = old.initial_weights(old.cells[0])
+    assert np.allclose(first - plain, (first - plain)[0])  # the same noise, another mean
+    assert not np.allclose(first.mean(axis=0), second.mean(axis=0), atol=0.3)
