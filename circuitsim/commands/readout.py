@@ -27,8 +27,8 @@ DESCRIPTION = (
     "neighbours; the readout is a ridge regression, solved in closed form, its penalty chosen with "
     "every tenth image to learn from. Beside them stand what the layer has to beat, with the same "
     "readout: kernels of random numbers, shared, and the pixels themselves; intervals are "
-    "Wilson's, of 95 %, over draws of as many test images. Colour images need a sweep with --channels 3; "
-    "channels differ with --initial-mean gabor, where else all are nearly the same blur."
+    "Wilson's, of 95 %, over draws of as many test images. Colour images need a sweep with "
+    "--channels 3; channels differ with --initial-mean gabor, where else all are nearly the same blur."
 )
 
 
