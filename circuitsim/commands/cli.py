@@ -137,6 +137,7 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
     int
         Exit code.
     """
+    _open_streams()
     kept: list[Callable[[], str]] = []
     # The collector need not look at all that was imported once more before the process ends, which
     # takes most of a second.
@@ -210,6 +211,23 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         ignore_local_preferences(preferences)
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+
+
+def _open_streams() -> None:
+    """Open what a parent has closed of the three streams, or workers would meet other files there.
+
+    Nobody reads what is written to them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number)  # which processes that are started inherit
+            if nowhere > number:
+                os.close(nowhere)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _handle_termination() -> Any:

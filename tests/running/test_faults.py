@@ -273,3 +273,12 @@ def test_what_a_killed_command_left_beside_its_output_is_removed(keep, tmp_path)
     left.touch()
     runner.run(STUDY, tmp_path / "out.nc", runner.Here(), keep=keep)
     assert not left.exists()
+
+
+@pytest.mark.slow
+def test_closed_streams_do_not_end_workers(tmp_path):
+    """As a daemon has them; two workers, which write to no stream of their own either."""
+    options = command(*QUICK[:-1], 2, "--output", tmp_path / "out.nc")
+    closed = ["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "bash", *options]
+    assert subprocess.run(closed, check=False).returncode == 0
+    assert (tmp_path / "out.nc").exists()
