@@ -56,7 +56,9 @@ def _git_revision() -> str:
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return "unknown"
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    # Without locks: ended by the time limit, it would leave one behind in the checkout.
+    command = ["git", "--no-optional-locks", "-C", str(checkout)]
+    command += ["describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
