@@ -22,3 +22,4 @@ from .sweep import sweep as sweep
 from .validation import ParameterError as ParameterError
 from .values import per_neuron as per_neuron
 from .version import __version__ as __version__
+from .vision.sheets import simulate_layer as simulate_layer

@@ -47,7 +47,7 @@ def run(spec: NetworkSpec, values: Values, target: str, report: Progress) -> Val
     dict
         The network's results by ``"group.variable"``.
     """
-    with _one_at_a_time, _own_session(target):
+    with one_session(target):
         built = build(spec)
         for name, value in values.items():
             group, variable = name.split(".")
@@ -65,6 +65,13 @@ def run(spec: NetworkSpec, values: Values, target: str, report: Progress) -> Val
             f"{group}.{variable}": np.array(built.groups[group].variables[variable].get_value())
             for group, variable in variables
         }
+
+
+@contextlib.contextmanager
+def one_session(target: str) -> Iterator[None]:
+    """Build and run networks alone in this process, with code for ``target``; see `run`."""
+    with _one_at_a_time, _own_session(target):
+        yield
 
 
 @contextlib.contextmanager

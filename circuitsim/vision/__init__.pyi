@@ -15,6 +15,7 @@ from . import predictivity as predictivity
 from . import readout as readout
 from . import runs as runs
 from . import sharing as sharing
+from . import sheets as sheets
 from . import stored as stored
 from . import training as training
 from .estimator import Classifier as Classifier

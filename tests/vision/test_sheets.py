@@ -1,0 +1,255 @@
+"""A layer as one network of neurons: against the sleep of classifiers, single pools, and theory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from brian2 import DimensionMismatchError, ms
+
+import circuitsim as cs
+from circuitsim.validation import ParameterError
+from circuitsim.vision.geometry import Geometry
+from circuitsim.vision.sharing import Sharing
+from circuitsim.vision.sheets import end_point, private_variance
+
+RULES = ("mean_subtracted", "circuit", "inhibition_gated")
+LAYERS = [
+    (Geometry((5, 4), 1, 1), 2, 1),
+    (Geometry((7, 6), 2, 1, 1), 1, 2),
+    (Geometry((8, 7), 3, 1, 1), 2, 2),
+    (Geometry((9, 10), 3, 2, 2), 1, 3),
+    (Geometry((10, 9), 4, 2, 1), 2, 1),
+    (Geometry((12, 9), 5, 2, 2), 1, 2),
+    (Geometry((11, 12), 5, 1), 3, 1),
+]
+
+
+def random_weights(*shape, seed=0):
+    return 0.5 + np.random.default_rng(seed).standard_normal(shape)
+
+
+def plasticity(method, n_inputs, gamma=0.02):
+    ideal = method == "mean_subtracted"
+    rate = 0.3 / n_inputs if ideal else 2e-4 / n_inputs
+    return cs.Plasticity(method, gamma, 0.0 if ideal else 0.95, cs.ConstantRate(rate))
+
+
+def agree(geometry, channels, outputs, border, method, engine, presentations):
+    k = geometry.kernel
+    weights = random_weights(*geometry.output_shape, k, k, channels, outputs)
+    learning = plasticity(method, k * k * channels)
+    sharing = Sharing(
+        method, presentations, gamma=0.02, alpha=4, tau=20 * ms, border=border,
+        learning_rate=float(learning.learning_rate.at(0)),
+    )  # fmt: skip
+    expected = sharing.share(weights, geometry, seed=[3, 1])
+    run = cs.simulate_layer(
+        weights, geometry, cs.Circuit(tau=20 * ms, alpha=4, b=0), learning,
+        border=border, patterns=presentations, seed=[3, 1], engine=engine,
+    )  # fmt: skip
+    if any(pool.size > 1 for pool in sharing.pools(geometry)):
+        assert np.abs(expected - weights).max() > 0.05
+    ended = run.weights.to_numpy()
+    np.testing.assert_allclose(ended, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    if border == "awake" and geometry.padding:
+        awake = run["pool"].to_numpy() < 0
+        assert awake.any()
+        np.testing.assert_array_equal(ended[awake], weights[awake])
+
+
+@pytest.mark.parametrize("border", ["asleep", "awake"])
+@pytest.mark.parametrize("method", RULES)
+@pytest.mark.parametrize(("geometry", "channels", "outputs"), LAYERS, ids=str)
+def test_layer_sleeps_as_that_of_a_classifier(geometry, channels, outputs, method, border):
+    agree(geometry, channels, outputs, border, method, "stepper", 4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "method", "border"),
+    [
+        (1, "circuit", "asleep"),
+        (2, "inhibition_gated", "awake"),
+        (3, "circuit", "awake"),
+        (4, "mean_subtracted", "asleep"),
+        (5, "mean_subtracted", "awake"),
+        (5, "circuit", "asleep"),
+    ],
+)
+def test_network_of_neurons_sleeps_as_a_classifier(layer, method, border):
+    agree(*LAYERS[layer], border, method, "brian2", 2)
+
+
+@pytest.mark.parametrize("method", ["mean_subtracted", "circuit"])
+@pytest.mark.parametrize("gain", [None, 0.9])
+def test_network_and_steps_agree_on_a_line(gain, method):
+    weights = random_weights(6, 3, 2, 2)
+    runs = [
+        cs.simulate_layer(
+            weights, 9, cs.Circuit(alpha=3, tau_inh=60 * ms), plasticity(method, 6),
+            stride=2, padding=2, patterns=3, gain=gain, record=1, seed=5, engine=engine,
+        )
+        for engine in ("brian2", "stepper")
+    ]  # fmt: skip
+    for name in ("weights_trace", "sheet", "snr_w", "rate", "rate_inh"):
+        if name in runs[0]:
+            ours, others = (run[name].to_numpy() for run in runs)
+            np.testing.assert_allclose(ours, others, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_line_is_pools_of_neurons_that_see_the_same(method):
+    """Against `simulate`, with what each field sees of a line that repeats."""
+    length, k, stride, padding, channels = 11, 3, 2, 1, 2
+    rng = np.random.default_rng(1)
+    patterns = rng.standard_normal((5, k, channels))
+    weights = random_weights(6, k, channels, 1)
+    circuit, learning = cs.Circuit(alpha=4), plasticity(method, k * channels)
+    run = cs.simulate_layer(
+        weights, (length,), circuit, learning, stride=stride, padding=padding,
+        patterns=patterns, engine="stepper",
+    )  # fmt: skip
+    starts = np.arange(6) * stride - padding
+    assert [len(set(run["pool"].to_numpy()[starts % k == p])) for p in range(k)] == [1, 1, 1]
+    for phase in range(k):
+        members = np.flatnonzero(starts % k == phase)
+        seen = patterns[:, (phase + np.arange(k)) % k].reshape(5, -1)
+        w_init = weights[members].reshape(len(members), -1)
+        one = cs.simulate(w_init, seen, circuit, learning, engine="propagator")
+        ended = run.weights.to_numpy()[members].reshape(w_init.shape)
+        np.testing.assert_allclose(ended, one.weights, rtol=0, atol=1e-12)
+        pool = int(run["pool"][members[0]])
+        expected = one.snr_w.to_numpy()[[0, -1]]
+        np.testing.assert_allclose(run.snr_w.sel(pool_number=pool)[:, 0], expected, rtol=1e-9)
+
+
+def test_sheet_repeats_its_pattern_and_private_parts_have_their_variance():
+    shape, k, gain, presentations = (7, 8), 3, 0.8, 400
+    weights = random_weights(7, 8, k, k, 1, 1)
+    learning = cs.Plasticity("mean_subtracted", learning_rate=cs.ConstantRate(1e-9))
+
+    def sheets(gain):
+        run = cs.simulate_layer(
+            weights, shape, None, learning, padding=1, patterns=presentations, gain=gain,
+            record=1, engine="stepper", seed=2,
+        )  # fmt: skip
+        return run["sheet"].to_numpy()[1:, ..., 0]
+
+    exact, drawn = sheets(None), sheets(gain)
+    np.testing.assert_array_equal(exact[:, k:], exact[:, :-k])
+    np.testing.assert_array_equal(exact[:, :, k:], exact[:, :, :-k])
+    variance = private_variance(shape, k, gain, padding=1)
+    phases = (np.arange(9) - 1) % k, (np.arange(10) - 1) % k
+    for p in range(k):
+        for q in range(k):
+            private = (drawn - exact)[:, phases[0] == p][:, :, phases[1] == q]
+            np.testing.assert_allclose(private.sum(axis=(1, 2)), 0, atol=1e-12)
+            measured, number = np.mean(private**2), private.size * (1 - 1 / private[0].size)
+            assert abs(measured / variance[p, q] - 1) < 4 * np.sqrt(2 / number)
+
+
+def test_weights_approach_those_of_exact_repetition():
+    """The distance is in proportion to 1 - g."""
+    weights = random_weights(10, 10, 3, 3, 1, 1)
+
+    def ended(gain):
+        return cs.simulate_layer(
+            weights, (12, 12), None, plasticity("circuit", 9), patterns=4, gain=gain,
+            engine="stepper",
+        ).weights.to_numpy()  # fmt: skip
+
+    exact = ended(None)
+    far, near, nearest = (np.abs(ended(1 - d) - exact).max() for d in (1e-4, 1e-6, 1e-8))
+    assert far > 1e-5
+    assert far / near == pytest.approx(100, rel=0.02)
+    assert near / nearest == pytest.approx(100, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("method", "alpha"), [("mean_subtracted", 0.0), ("circuit", 1.0), ("inhibition_gated", 1.0)]
+)
+def test_weights_decay_as_theory_says_where_repetition_is_imperfect(method, alpha):
+    """Averaged over patterns, a step multiplies distances from the end point by 1 - rate."""
+    length, k, gain, gamma, presentations = 8, 2, 0.7, 0.05, 8
+    neurons = cells = length // k
+    kept = end_point(neurons, cells, gain, gamma, method, alpha)
+    ideal = method == "mean_subtracted"
+    trials = 200 if ideal else 40
+    lasts, tau = 60, 1  # ms: rates are not settled for about tau of each presentation
+    step = 0.04 if ideal else 0.04 / lasts
+    learning = cs.Plasticity(method, gamma, 0.0, cs.ConstantRate(step))
+    circuit = cs.Circuit(tau=tau * ms, alpha=alpha, b=0)
+    weights = random_weights(length // k, k, 1, 1)
+    found = []
+    for seed in range(trials):
+        run = cs.simulate_layer(
+            weights, length, circuit, learning, stride=k, patterns=presentations, gain=gain,
+            presentation=lasts * ms, dt=0.5 * ms, seed=[7, seed], engine="stepper",
+        )  # fmt: skip
+        found.append(run.weights.to_numpy()[..., 0, 0])
+    start, ended = weights[..., 0, 0], np.array(found)
+    for left, first, last in (
+        (kept.mean, start.mean(0), ended.mean(1)),
+        (kept.deviation, start - start.mean(0), ended - ended.mean(1, keepdims=True)),
+    ):
+        shares = (last * first).reshape(trials, -1).sum(1) / np.square(first).sum()
+        rate = gamma / left
+        expected = left + (1 - left) * (1 - 0.04 * rate) ** presentations
+        error = shares.std(ddof=1) / np.sqrt(trials)
+        assert error < 0.15 * (1 - expected)
+        unsettled = 0 if ideal else 2 * tau / lasts * (1 - expected)
+        assert abs(shares.mean() - expected) < 4 * error + unsettled
+
+
+def test_imperfect_repetition_costs_the_mean():
+    perfect = end_point(36, 36, None, 0.01, "mean_subtracted")
+    assert perfect == pytest.approx((0.01 / 1.01, 1.0))
+    imperfect = end_point(36, 36, 0.9, 0.01, "mean_subtracted")
+    assert imperfect.mean == pytest.approx(0.01 / (0.01 * 35 + 0.01))
+    assert end_point(36, 36, None, 0.01, "circuit", 9.0).mean == pytest.approx(0.01 / 0.11)
+
+
+SMALL = random_weights(3, 3, 2, 2, 1, 1)
+LINE = random_weights(3, 2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "name"),
+    [
+        ((SMALL, (1, 1)), {}, "kernel"),
+        ((SMALL, (5, 4)), {}, "weights"),
+        ((LINE, 1), {}, "kernel"),
+        ((LINE, 5), {}, "weights"),
+        ((LINE, (4, 4)), {}, "weights"),
+        ((LINE, (4, 4, 4)), {}, "input_shape"),
+        ((SMALL, (4, 4)), {"gain": 1.0}, "gain"),
+        ((SMALL, (4, 4)), {"gain": 1.5}, "gain"),
+        ((SMALL, (4, 4)), {"gain": -0.1}, "gain"),
+        ((SMALL, (4, 4)), {"patterns": np.ones((2, 3, 3, 1))}, "patterns"),
+        ((SMALL, (4, 4)), {"patterns": np.ones((2, 2, 2))}, "patterns"),
+        ((SMALL, (4, 4)), {"patterns": -1}, "patterns"),
+        ((SMALL, (4, 4)), {"engine": "propagator"}, "engine"),
+        ((SMALL, (4, 4)), {"border": "half"}, "border"),
+        ((SMALL, (4, 4)), {"record": [101]}, "record"),
+        ((SMALL, (4, 4)), {"circuit": cs.Circuit(transfer="relu")}, "circuit"),
+        ((SMALL, (4, 4)), {"circuit": cs.Circuit(alpha=[1.0, 2.0])}, "alpha"),
+        ((SMALL, (4, 4)), {"circuit": cs.Circuit(alpha=1e4)}, "Circuit.alpha"),
+        ((SMALL, (4, 4)), {"plasticity": cs.Plasticity("cubic = (r - b)**3"),
+                           "engine": "stepper"}, "Plasticity.rule"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(given, options, name):
+    with pytest.raises(ParameterError) as error:
+        cs.simulate_layer(*given, **options)
+    assert error.value.parameter == name
+
+
+def test_units_and_divergence():
+    with pytest.raises(DimensionMismatchError):
+        cs.simulate_layer(SMALL, (4, 4), presentation=150)
+    fast = cs.Plasticity("mean_subtracted", 0.01, 0.0, cs.ConstantRate(50.0))
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        cs.simulate_layer(SMALL, (4, 4), None, fast, patterns=400, engine="stepper")
+    with pytest.raises(ParameterError, match="kernel"):
+        private_variance((2, 9), 3, 0.5)
+    with pytest.raises(ParameterError, match="n_cells"):
+        end_point(5, 4, 0.5, 0.1)
