@@ -48,7 +48,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     otherwise = fields.defaults(Sharing) | SLEEP
     otherwise |= {
         "presentations": "as the next says",
-        "learning_rate": "one that suits the number of inputs",
+        "learning_rate": "one that suits the number of inputs, for awake 0.1",
     }
     sleep = [name for name in fields.declared(Sharing) if name != "method"]
     options.add(asleep, Sharing, sleep, _SHARING, otherwise)
@@ -177,7 +177,9 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     if method not in ("none", None):
         with _sharing_options():
             rule = Sharing(method).rule
-    if rule is None:  # neither presentations nor what they depend on
+    if method == "awake":
+        idle = [n for n in given if n not in ("border", "learning_rate")]
+    elif rule is None:  # neither presentations nor what they depend on
         idle = [n for n in given if n not in _ALWAYS or method == "none"]
         idle += ["sleep_length"] if options.sleep_length != "learning" else []
     else:

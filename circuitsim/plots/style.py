@@ -22,12 +22,13 @@ from circuitsim.files import atomic_write
 
 # Okabe and Ito's palette, readable with any colour vision, in an order that also differs in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# One colour and marker for how weights are shared, in every figure: a rule, or averaging.
+# One colour and marker for how weights are shared, in every figure: a rule, averaging, or noise.
 _OF_RULES = {
     "instant": (COLOURS[0], "o"),
     "circuit": (COLOURS[1], "s"),
     "inhibition_gated": (COLOURS[2], "D"),
     "mean_subtracted": (COLOURS[3], "^"),
+    "awake": (COLOURS[4], "P"),
 }
 # One dash for an end point of the weights, and what it is called.
 ENDS: dict[str, tuple[Any, str]] = {
@@ -88,7 +89,7 @@ def paper() -> Iterator[None]:
 
 
 def rule_style(name: str) -> tuple[str, str]:
-    """Colour and marker of a rule, by its name, or of ``instant`` averaging."""
+    """Colour and marker of a rule, by its name, of ``instant`` averaging, or ``awake``."""
     return _OF_RULES.get(name, (COLOURS[5], "v"))
 
 

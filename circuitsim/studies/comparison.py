@@ -41,7 +41,7 @@ from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.runs import Run
-from circuitsim.vision.sharing import INSTANT, Sharing, former
+from circuitsim.vision.sharing import AWAKE, INSTANT, Sharing, former
 from circuitsim.vision.training import SCHEDULES, Training, check_images, split
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Variant:
     ----------
     name : str
         ``conv``; ``lc``, locally connected and never asleep; ``lc-x4``, the same with four crops of
-        each image within a batch; or how locally connected layers share weights (``instant`` or
-        the name of a rule) and the batches from one sleep to the next: ``instant-10``,
+        each image within a batch; or how locally connected layers share weights (``instant``,
+        ``awake`` or the name of a rule) and the batches from one sleep to the next: ``instant-10``,
         ``circuit-10``.
 
     Raises
@@ -200,8 +200,8 @@ class Comparison(Campaign[Job]):
 
     variants: tuple[str, ...] = declare(
         VARIANTS,
-        "conv, lc (locally connected), or how lc shares weights (instant, or a rule) and the "
-        "batches from one sleep to the next",
+        "conv, lc (locally connected), or how lc shares weights (instant, awake, or a rule) and "
+        "the batches from one sleep, or one with noise, to the next",
         "NAME",
     )
     paddings: tuple[int, ...] = declare(
@@ -342,6 +342,8 @@ class Comparison(Campaign[Job]):
         if method is None:
             return None
         given = self.sleep if method != INSTANT else {"border": "asleep"}
+        if method == AWAKE:
+            given = {"border": self.sleep["border"]}
         return Sharing(method, **given)
 
     def check_images(self, data: Dataset) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from circuitsim import measures
 from circuitsim.plots.classifiers import label
 from circuitsim.running.campaign import shown
-from circuitsim.vision.sharing import INSTANT
+from circuitsim.vision.sharing import AWAKE, INSTANT
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,11 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
     """Describe the figure, its settings and its table, as Markdown."""
     found = rows(data)
     dynamic = [
-        v for v in comparison.variants if "-" in v and not v.startswith((f"{INSTANT}-", "lc-"))
+        v
+        for v in comparison.variants
+        if "-" in v and not v.startswith((f"{INSTANT}-", f"{AWAKE}-", "lc-", "conv-"))
     ]
+    awake = [v for v in comparison.variants if v.startswith(f"{AWAKE}-")]
     sleep = ", ".join(f"{n.replace('_', ' ')} {shown(v)}" for n, v in comparison.sleep.items())
     paragraphs = [
         "# Classifiers that share weights in their sleep, and others",
@@ -224,6 +227,14 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
             )
             + ": that is why these sleeps are short, and inhibition "
             "is stronger than in the circuit of the paper's Figure 4 (alpha 10)."
+        )
+    if awake:
+        rate = comparison.sharing(awake[0]).rate_awake
+        paragraphs.append(
+            f"Weights of {', '.join(label(v) for v in awake)} are shared without sleep, by noise "
+            f"beside the images of a batch (`circuitsim.vision.awake`), which removes {rate:g} of "
+            "deviations on average, less as the learning rate falls. Asleep is what that took, "
+            "and SNRs before sleep are those before it."
         )
     if len(comparison.rates) > 1:
         share = 100 * comparison.validation

@@ -1,3 +1,4 @@
+from . import awake as awake
 from . import datasets as datasets
 from . import decoding as decoding
 from . import estimator as estimator

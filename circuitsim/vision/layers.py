@@ -8,9 +8,10 @@ locally connected layer is a batched matrix product over positions that copies n
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,6 +243,17 @@ class _Local(Layer):
         return result
 
 
+class Disturbing(Protocol):
+    """Noise beside a layer's input, and what comes of it: `circuitsim.vision.awake.Disturbance`."""
+
+    noise: Array
+    product: Array | None
+    seconds: float
+
+    def subtract_means(self, response: Array) -> None:
+        """Subtract what the layer answers to the noise alike."""
+
+
 class LocallyConnected2D(_Local):
     """Receptive fields as of a convolution, with a kernel of its own at every position.
 
@@ -280,8 +292,36 @@ class LocallyConnected2D(_Local):
     (8, 8, 16, 5)
     """
 
+    disturbance: Disturbing | None = None  # noise for the next `forward`, which takes it
+
     def _positions(self) -> tuple[int, ...]:
         return self.geometry.output_shape
+
+    def _outputs(self, padded: Array, after: Callable[[int, Array], None] | None = None) -> Array:
+        taken, self.disturbance = self.disturbance, None
+        if taken is None:
+            return super()._outputs(padded, after)
+        began, products = time.monotonic(), self._products()
+        response = memory.empty(
+            (*self.geometry.output_shape, self.out_channels, padded.shape[3]), padded.dtype
+        )
+        over(lambda p: products.forward(self.weights, taken.noise, p, response), len(response))
+        taken.subtract_means(response)
+        taken.seconds += time.monotonic() - began
+
+        def add(p: int, row: Array) -> None:
+            row += response[p]
+            if after is not None:
+                after(p, row)
+
+        y = super()._outputs(padded, add)
+        # Now, since what comes after may be written over the outputs.
+        began, product = time.monotonic(), np.empty_like(self.weights)
+        over(lambda p: products.weight_gradient(taken.noise, y, p, product), len(y))
+        product /= padded.shape[3]
+        taken.product = product
+        taken.seconds += time.monotonic() - began
+        return y
 
     def _weight_gradient(
         self, padded: Array, gradient: Array, before: Callable[[int], None]

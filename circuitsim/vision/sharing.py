@@ -1,6 +1,7 @@
 """Sleep: what makes the kernels of a locally connected layer alike again.
 
-``instant`` replaces each pool's weights by their mean. All other methods are plasticity rules by
+``instant`` replaces each pool's weights by their mean, and ``awake`` shares them without sleep,
+while the network learns (`circuitsim.vision.awake`). All other methods are plasticity rules by
 their names (`circuitsim.rules`): while the layer's input is a sequence of Gaussian patterns, the
 pools of `circuitsim.vision.pools` sleep, each with the dynamics of the paper, from the weights that
 it has, which are also those that gamma pulls towards. Any rule will do that is linear in the rates.
@@ -70,15 +71,17 @@ from circuitsim.public import own
 from circuitsim.schedules import ConstantRate
 from circuitsim.validation import ParameterError, one_of
 from circuitsim.values import Milliseconds, in_ms, ms
+from circuitsim.vision.awake import RATE
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import Pool, pools
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
 
-__dir__ = own(__name__, "BORDERS", "INSTANT", "MOMENTS")
+__dir__ = own(__name__, "AWAKE", "BORDERS", "INSTANT", "MOMENTS")
 
 INSTANT = "instant"
+AWAKE = "awake"
 BORDERS = ("asleep", "awake")
 MOMENTS = ("own", "shared")
 
@@ -95,7 +98,8 @@ class Sharing:
     Parameters
     ----------
     method : str
-        ``"instant"``, the mean of each pool; or the rule by which pools sleep: ``"circuit"``
+        ``"instant"``, the mean of each pool; ``"awake"``, noise while the network learns; or the
+        rule by which pools sleep: ``"circuit"``
         (Eq. 9), ``"mean_subtracted"`` (the ideal one, Eq. 4), ``"inhibition_gated"``, or whatever
         else `circuitsim.rules.get` takes, as long as it is linear; kept with its definition,
         ``"name = signal"``.
@@ -113,7 +117,8 @@ class Sharing:
         Rate of a step of 1 ms, or of an update for a rule that makes one a presentation; > 0. By
         default, for a signal that grows by 1 with the drive, 1/K for an update, and for a step what
         removes 1 - 1/e of a deviation along the pattern in one presentation of 150 ms, were the
-        rates settled: (1 - 0.95)/(150 K) for momentum 0.95.
+        rates settled: (1 - 0.95)/(150 K) for momentum 0.95. For ``awake`` the share of deviations
+        that a batch with noise removes on average, 0.1 by default.
     border : {"asleep", "awake"}
         Whether positions whose fields reach into the padding share weights with the others. In the
         authors' code they do in averaging (``instant``) and do not in sleep by a rule.
@@ -146,9 +151,9 @@ border asleep
 
     method: str = declare(
         INSTANT,
-        "how locally connected layers share weights: none; instant (averaging); or the rule by "
-        "which they sleep: circuit, inhibition_gated, mean_subtracted, or another that is linear, "
-        "as 'name = signal'",
+        "how locally connected layers share weights: none; instant (averaging); awake (by noise "
+        "beside images, without sleep); or the rule by which they sleep: circuit, "
+        "inhibition_gated, mean_subtracted, or another that is linear, as 'name = signal'",
         "HOW",
     )
     presentations: int | None = declare(
@@ -168,7 +173,7 @@ border asleep
     learning_rate: float | None = declare(
         None,
         "learning rate in a sleep, of a step of 1 ms (of an update, for mean_subtracted), "
-        "dimensionless",
+        "dimensionless; for awake the share of deviations that a batch with noise removes",
         "RATE",
         above=0,
     )
@@ -200,6 +205,13 @@ border asleep
         checks.check(self)
         if self.periods > 2:
             raise ParameterError("Sharing.periods", "must be 1 or 2", self.periods)
+        if self.method == AWAKE:
+            for name, only in (("periods", 1), ("moments", "own")):
+                if getattr(self, name) != only:
+                    raise ParameterError(
+                        f"Sharing.{name}", f"must be {only} with the method {AWAKE}, which has no "
+                        "sleeps", getattr(self, name),
+                    )  # fmt: skip
         Plasticity(gamma=self.gamma)
         self._circuit.check_step(in_ms(DT))
 
@@ -225,6 +237,8 @@ border asleep
                 parts += [f"alpha {self.alpha:g}", f"tau {in_ms(self.tau):g} ms"]
             if self.learning_rate is not None:
                 parts.append(f"learning rate {self.learning_rate:g}")
+        if self.method == AWAKE:
+            parts.append(f"rate {self.rate_awake:g}")
         parts.append(f"border {self.border}")
         if self.periods > 1:
             parts.append(f"{self.periods} periods")
@@ -234,8 +248,21 @@ border asleep
 
     @property
     def rule(self) -> rules.Rule | None:
-        """The rule by which pools sleep; None where their weights are averaged."""
-        return None if self.method == INSTANT else rules.get(self.method)
+        """The rule by which pools sleep; None where their weights are averaged, or never sleep."""
+        return None if self.method in (INSTANT, AWAKE) else rules.get(self.method)
+
+    @property
+    def rate_awake(self) -> float:
+        """Share of deviations that a batch with noise removes on average, where the method is so.
+
+        Raises
+        ------
+        ParameterError
+            If the method is another.
+        """
+        if self.method != AWAKE:
+            raise ParameterError("Sharing.method", "must be awake to have noise", self.method)
+        return RATE if self.learning_rate is None else float(self.learning_rate)
 
     def pools(self, geometry: Geometry, stage: int = 0) -> list[Pool]:
         """Pools of a layer that share weights, in the first or the second (1) stage of a sleep."""
@@ -273,9 +300,11 @@ border asleep
         Raises
         ------
         ParameterError
-            If the shape does not fit the geometry, or the learning rate is too high.
+            If the shape does not fit the geometry, the learning rate is too high, or the method has
+            no sleeps.
         """
         _check(weights, geometry)
+        self._check_sleeps()
         shared = weights.copy()
         # Threads that share matrices as small as these get in each other's way.
         with threadpool_limits(1, "blas"):
@@ -301,6 +330,7 @@ border asleep
         Parameters, errors and what is returned as of `share`.
         """
         _check(moments, geometry)
+        self._check_sleeps()
         shared = moments.copy()
         for stage in range(self.periods):
             left = 0.0
@@ -308,6 +338,14 @@ border asleep
                 left = _left(self._stage(moments.shape[2:5], seed, length, stage).deviation)
             _pull(shared, self.pools(geometry, stage), min(left, 1.0))
         return shared
+
+    def _check_sleeps(self) -> None:
+        if self.method == AWAKE:
+            raise ParameterError(
+                "Sharing.method",
+                "shares while a network learns (circuitsim.vision.awake) and has no sleeps",
+                AWAKE,
+            )
 
     def maps(self, n_inputs: int, seed: Any, length: float = 1.0) -> Transfer:
         """What a sleep does to any pool of neurons with ``n_inputs`` inputs; see `share`.
@@ -329,7 +367,7 @@ border asleep
         """
         if self.rule is None:
             raise ParameterError(
-                "Sharing.method", "must be a rule to sleep by; averaging has no dynamics", INSTANT
+                "Sharing.method", "must be a rule to sleep by; this has no dynamics", self.method
             )
         if not isinstance(seed, np.random.SeedSequence):
             seed = np.random.SeedSequence(seed)
@@ -379,10 +417,10 @@ def former(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked_method(method: str) -> str:
     """Return the name of a method, or a rule's definition, or raise an error."""
-    if method == INSTANT:
+    if method in (INSTANT, AWAKE):
         return method
     if not isinstance(method, str) or "=" not in method:
-        known = {INSTANT, *rules.RULES, *plugins.installed(rules.ENTRY_POINTS)}
+        known = {INSTANT, AWAKE, *rules.RULES, *plugins.installed(rules.ENTRY_POINTS)}
         if method not in known:
             names = ", ".join(sorted(known))
             raise ParameterError(

@@ -20,12 +20,13 @@ from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, integer
 from circuitsim.vision import checkpoints
 from circuitsim.vision.augmentation import augmented, prepared
+from circuitsim.vision.awake import Disturbance, check_rate
 from circuitsim.vision.datasets import ImageSet
 from circuitsim.vision.evaluation import SCORES, evaluate, hits
 from circuitsim.vision.layers import Array, BatchNorm2D, cross_entropy
 from circuitsim.vision.networks import Network
 from circuitsim.vision.optimisers import SGD, AdamW, Optimiser, cosine_factor, step_factor
-from circuitsim.vision.sharing import Sharing, layer_snr_w
+from circuitsim.vision.sharing import AWAKE, Sharing, layer_snr_w
 
 __dir__ = own(__name__, "OPTIMISERS", "SCHEDULES")
 
@@ -77,9 +78,11 @@ class Training:
     validation : float
         Share of the training images that is set aside for validation, of each class alike.
     share_every : int, optional
-        Batches from one sleep to the next; None if the network never sleeps.
+        Batches from one sleep to the next, or from one with noise to the next where weights are
+        shared awake; None if they are not shared.
     sleep_length : {"learning", "constant"}
-        How many of its presentations a simulated sleep has: in proportion to the mean learning rate
+        How many of its presentations a simulated sleep has (what the rate of learning from noise
+        is, for weights that are shared awake): in proportion to the mean learning rate
         since the last one, all where that is ``learning_rate``; or all of them always. (As the
         learning rate falls, training brings less of what a sleep is to remove, and repairs less of
         what else it does.)
@@ -152,7 +155,8 @@ class Training:
     )
     share_every: int | None = declare(
         None,
-        "batches from one sleep to the next; must be given unless --sharing is none",
+        "batches from one sleep, or one with noise, to the next; must be given unless --sharing is "
+        "none",
         "B",
         minimum=1,
     )
@@ -378,6 +382,8 @@ class Trainer:
             inputs = {math.prod(layer.weights.shape[2:5]) for layer in layers}
             for n_inputs in sorted(inputs) if sharing.rule is not None else ():
                 sharing.maps(n_inputs, self._sleep_seed(1))
+            for n_inputs in sorted(inputs) if sharing.method == AWAKE else ():
+                check_rate(sharing.rate_awake, n_inputs, training.batch_size)
 
     def notes(self) -> list[str]:
         """What a user may not expect of sleep: where it will do nothing."""
@@ -483,9 +489,14 @@ class Trainer:
         seconds = step * (self.per_epoch + MEASURED / 3)
         seconds += step / 3 * evaluated / self.training.batch_size
         if self.training.share_every is not None:
-            began = time.monotonic()
-            self._sleep(1)
-            seconds += (time.monotonic() - began) * self.per_epoch / self.training.share_every
+            sleep = self.progress.asleep
+            if self._awake:
+                self.progress.batch, self.progress.batches = 0, self.training.share_every - 1
+                self._batch(order)
+            else:
+                self._sleep(1)
+            sleep = self.progress.asleep - sleep
+            seconds += sleep * self.per_epoch / self.training.share_every
         return seconds
 
     def resume(self, directory: Path) -> None:
@@ -514,7 +525,11 @@ class Trainer:
         chosen = np.repeat(self._chosen(order, progress.batch), training.repetitions)
         rng = _rng(training.seed, _AUGMENTATION, progress.epoch, progress.batch)
         labels = data.labels[chosen]
-        logits = self.network.forward(self._crops(chosen, rng), training=True)
+        number, rest = divmod(progress.batches + 1, training.share_every or math.inf)
+        due = asleep and rest == 0
+        crops = self._crops(chosen, rng)
+        disturbed = self._disturbed(int(number), len(chosen)) if due and self._awake else {}
+        logits = self.network.forward(crops, training=True)
         loss, gradient = cross_entropy(logits, labels)
         if not math.isfinite(loss):  # before weights, and then checkpoints, are spoilt by it
             raise self._diverged(f"the loss became {loss}")
@@ -526,8 +541,10 @@ class Trainer:
         progress.images += len(labels)
         progress.batch += 1
         progress.batches += 1
-        if asleep and training.share_every and progress.batches % training.share_every == 0:
-            self._sleep(progress.batches // training.share_every)
+        if due and self._awake:
+            self._learn_from_noise(disturbed)
+        elif due:
+            self._sleep(int(number))
 
     def _chosen(self, order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
         """Return the images of a batch, each once."""
@@ -541,14 +558,45 @@ class Trainer:
         )  # fmt: skip
         return prepared(crops, self._mean, self._deviation)
 
-    def _sleep(self, number: int) -> None:
+    @property
+    def _awake(self) -> bool:
+        """Whether weights are shared by noise while the network learns."""
+        return self._sharing is not None and self._sharing.method == AWAKE
+
+    def _disturbed(self, number: int, images: int) -> dict[str, Disturbance]:
+        """Give all layers that share weights noise for the next forward pass."""
         assert self._sharing is not None
-        training, progress, began = self.training, self.progress, time.monotonic()
-        assert training.share_every is not None
-        if progress.batch + training.share_every > self.per_epoch:
+        given = {}
+        for place, (name, layer) in enumerate(self.network.lc_layers().items()):
+            rng = _rng(*self._sleep_seed(number), place)
+            sleeping, border = self._sharing.pools(layer.geometry), self._sharing.border
+            given[name] = Disturbance.drawn(layer, sleeping, images, rng, border)
+            layer.disturbance = given[name]
+        return given
+
+    def _learn_from_noise(self, disturbed: Mapping[str, Disturbance]) -> None:
+        """Let weights follow the product of outputs and noise, in the batch that had it."""
+        assert self._sharing is not None
+        progress, began = self.progress, time.monotonic()
+        self._measure_before_sharing()
+        rate = self._sharing.rate_awake * self._sleep_length()
+        for name, layer in self.network.lc_layers().items():
+            disturbed[name].learn(layer, rate)
+        progress.asleep += sum(noise.seconds for noise in disturbed.values())
+        progress.asleep += time.monotonic() - began
+
+    def _measure_before_sharing(self) -> None:
+        progress, every = self.progress, self.training.share_every
+        assert every is not None
+        if progress.batch + every > self.per_epoch:
             # No other sleep follows in this epoch. Right after a sleep weights are alike by
             # construction; how far they diverge while awake is seen just before one.
             progress.snr_w = self._snr_w()
+
+    def _sleep(self, number: int) -> None:
+        assert self._sharing is not None
+        progress, began = self.progress, time.monotonic()
+        self._measure_before_sharing()
         seed, length = self._sleep_seed(number), self._sleep_length()
         for name, layer in self.network.lc_layers().items():
             # One seed for all layers, so that those with equally many inputs share an operator.
