@@ -6,10 +6,11 @@ from circuitsim.plots.classifiers import classifiers
 from circuitsim.plots.companions import endpoint, rates
 from circuitsim.plots.convergence import figure4, run, sweep
 from circuitsim.plots.evaluation import evaluation
+from circuitsim.plots.layer import layer
 from circuitsim.plots.predictivity import predictivity
 from circuitsim.plots.style import save
 
 __all__ = [
-    "classifiers", "endpoint", "evaluation", "figure4", "overview", "predictivity", "rates", "run",
-    "save", "sweep", "timings",
+    "classifiers", "endpoint", "evaluation", "figure4", "layer", "overview", "predictivity",
+    "rates", "run", "save", "sweep", "timings",
 ]  # fmt: skip

@@ -15,11 +15,14 @@ CAMPAIGNS = {
     "figure4": "circuitsim.studies.figure4:Figure4",
     "rates": "circuitsim.studies.rates:Rates",
     "endpoint": "circuitsim.studies.endpoint:Endpoint",
+    "layer": "circuitsim.studies.layer:Layer",
     "compare": "circuitsim.studies.comparison:Comparison",
     "predictivity": "circuitsim.studies.predictivity:Predictivity",
 }
 # Those that have no command of their own, with what it says: `circuitsim NAME` draws them.
-FIGURES: dict[str, str] = {}
+FIGURES: dict[str, str] = {
+    "layer": "draw how a whole layer sleeps: sheet, kernels, SNR of every pool",
+}
 
 
 class _Kinds(Mapping[str, "type[Campaign[Any]]"]):

@@ -28,7 +28,7 @@ from PIL import Image
 import circuitsim as cs
 from circuitsim.commands import classify
 
-COMMANDS = ("sweep", "status", "export", "figure4", "companions", "classify")
+COMMANDS = ("sweep", "status", "export", "figure4", "companions", "layer", "classify")
 PAGES = [
     *ROOT.glob("*.md"),
     *(p for p in ROOT.glob("docs/**/*.md") if p.parent.name not in ("notebooks", "gallery")),
@@ -43,6 +43,7 @@ SHORTER = {
     "figure4": "--overwrite --codegen numpy --k 3 --gamma 0.1 --trials 1 --presentations 2 "
     "--jobs 1",
     "companions": "--overwrite --codegen numpy --trials 1 --presentations 8 --long 8 --jobs 1",
+    "layer": "--overwrite --size 6 --presentations 2 --jobs 1",
     "classify train": "--epochs 1 --width 2 --batch-size 64",
 }
 AS_SHOWN = ("--redraw", "--reproduce")  # these refuse others beside them, and are short
@@ -260,7 +261,7 @@ ROOMS = (
     {"studies"},
     {"notebook"},
     {"commands"},
-    {"sweep", "figure4", "companions", "status", "export", "classify", "__main__"},
+    {"sweep", "figure4", "companions", "layer", "status", "export", "classify", "__main__"},
 )  # fmt: skip
 PACKAGE = ROOT / "circuitsim"
 MODULES = {
