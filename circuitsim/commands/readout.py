@@ -28,7 +28,8 @@ DESCRIPTION = (
     "every tenth image to learn from. Beside them stand what the layer has to beat, with the same "
     "readout: kernels of random numbers, shared, and the pixels themselves; intervals are "
     "Wilson's, of 95 %, over draws of as many test images. Colour images need a sweep with "
-    "--channels 3; channels differ with --initial-mean gabor, where else all are nearly the same blur."
+    "--channels 3; channels differ with --initial-mean gabor, where else all are nearly the same "
+    "blur."
 )
 
 
