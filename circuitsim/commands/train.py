@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -301,7 +302,11 @@ class _Observer:
             print(f"going on after {progress.epoch} epochs and {progress.batch} batches")
         print((" " * 6 + "".join(f"  {part:16}" for part in self._parts)).rstrip())
         print(
-            " epoch" + "  loss    top-1   " * len(self._parts) + "      time     left", flush=True
+            " epoch"
+            + "  loss    top-1   " * len(self._parts)
+            + "     SNR_w" * bool(trainer.network.lc_layers())
+            + "      time     left",
+            flush=True,
         )
         done = progress.batches / trainer.per_epoch
         self._bar = bar(self._epochs, f"0/{self._epochs} epochs: ", initial=done)
@@ -322,12 +327,21 @@ class _Observer:
         self._printed = len(progress.history)
 
     def _print(self, history: list[dict[str, Any]]) -> None:
+        from circuitsim import measures
+
         seconds = [row["seconds"] for row in history]
         left = sum(seconds) / len(seconds) * (self._epochs - len(history))
         scores = "".join(
             f"  {history[-1][part][0]:6.4f}  {100 * history[-1][part][1]:6.2f} %"
             for part in self._parts
         )
+        # Those without two positions that see the same have none.
+        of_layers = [
+            min(snr, measures.SAME_SNR_W) for snr in history[-1]["snr_w"].values() if snr > 0
+        ]
+        if of_layers:  # their geometric mean
+            mean = math.exp(sum(map(math.log, of_layers)) / len(of_layers))
+            scores += f"  {mean:8.3g}"
         self._bar.clear()
         print(
             f"{len(history):3}/{self._epochs:<2}{scores}  "
