@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ import numpy as np
 from circuitsim.expressions import FUNCTIONS, read
 from circuitsim.validation import ParameterError
 
-EXCITATORY_NAMES = ("r", "r_inh", "z", "b", "alpha", "tau")
-INTERNEURON_NAMES = ("r_inh", "r_mean", "b", "tau", "tau_inh")
+EXCITATORY_NAMES = ("r", "r_inh", "z", "b", "b_inh", "alpha", "tau")
+INTERNEURON_NAMES = ("r_inh", "r_mean", "b", "b_inh", "tau", "tau_inh")
 
 DRIVE = "z - alpha*r_inh + b"  # what a transfer function is applied to, as u
+DRIVE_INH = "r_mean - b"  # the same of the interneuron
 TRANSFERS = {
     "linear": "u",
     "relu": "clip(u, 0, inf)",
@@ -48,12 +50,34 @@ class Dynamics:
         """Whether they are Eqs. 7 and 8, which are linear, with an interneuron as fast as r."""
         return self == Dynamics()
 
+    @property
+    def raised(self) -> bool:
+        """Whether the interneuron has a baseline of its own, b_inh."""
+        return _uses(self.excitatory, "b_inh") or _uses(self.interneuron, "b_inh")
+
+    def felt(self, signal: str) -> str:
+        """Return a rule's signal for this circuit: inhibition counts from its baseline."""
+        return re.sub(r"\br_inh\b", "(r_inh - b_inh)", signal) if self.raised else signal
+
+    @cached_property
+    def linear(self) -> bool:
+        """Whether they are linear in rates and drive, whatever the parameters are."""
+        numbers = {"alpha": "1.7", "tau": "3.1", "tau_inh": "2.3"}
+        for text in (self.excitatory, self.interneuron):
+            put = re.sub(r"\w+", lambda match: numbers.get(match[0], match[0]), text)
+            names = {*EXCITATORY_NAMES, *INTERNEURON_NAMES} - numbers.keys()
+            if read(put, sorted(names), None).coefficients is None:
+                return False
+        return True
+
 
 def dynamics(
     transfer: str = "linear",
     excitatory: str | None = None,
     interneuron: str | None = None,
     slower: bool = False,
+    transfer_inh: str = "linear",
+    raised: bool = False,
 ) -> Dynamics:
     """Return the equations that a circuit's parameters stand for.
 
@@ -65,30 +89,51 @@ def dynamics(
         Whole equations, ``"dr/dt = ..."`` and ``"dr_inh/dt = ..."``.
     slower : bool
         Whether the interneuron has a time constant of its own.
+    transfer_inh : str
+        As `transfer`, of the interneuron.
+    raised : bool
+        Whether the interneuron has a baseline of its own, b_inh, at which it does not inhibit.
 
     Raises
     ------
     ParameterError
         If a text is no such equation, or uses other names.
     """
-    published = Dynamics()
-    inhibitory = published.interneuron
-    if slower:
-        inhibitory = inhibitory.replace("/tau", "/tau_inh")
+    time = "tau_inh" if slower else "tau"
     if interneuron is not None:
+        if transfer_inh != "linear":
+            raise ParameterError(
+                "Circuit.transfer_inh",
+                "has no effect with an equation; write it there",
+                transfer_inh,
+            )
         inhibitory = _equation("Circuit.interneuron", interneuron, "r_inh", INTERNEURON_NAMES)
-        if slower and not re.search(r"\btau_inh\b", inhibitory):
+        if slower and not _uses(inhibitory, "tau_inh"):
             raise ParameterError("Circuit.tau_inh", "is not used by the interneuron's equation", "")
+    else:
+        received = DRIVE_INH + (" + b_inh" if raised else "")
+        if transfer_inh != "linear":
+            received = _applied("Circuit.transfer_inh", transfer_inh, received)
+        inhibitory = f"(-r_inh + {received})/{time}"
     if excitatory is not None:
         if transfer != "linear":
             raise ParameterError(
                 "Circuit.transfer", "has no effect with an equation; write it there", transfer
             )
-        return Dynamics(
-            _equation("Circuit.excitatory", excitatory, "r", EXCITATORY_NAMES), inhibitory
-        )
-    if transfer == "linear":
-        return Dynamics(published.excitatory, inhibitory)
+        driven = _equation("Circuit.excitatory", excitatory, "r", EXCITATORY_NAMES)
+    else:
+        drive = DRIVE.replace("r_inh", "(r_inh - b_inh)") if raised else DRIVE
+        if transfer != "linear":
+            drive = _applied("Circuit.transfer", transfer, drive)
+        driven = f"(-r + {drive})/tau"
+    made = Dynamics(driven, inhibitory)
+    if raised and not made.raised:
+        raise ParameterError("Circuit.b_inh", "is not used by the equations", "")
+    return made
+
+
+def _applied(parameter: str, transfer: str, drive: str) -> str:
+    """Return a transfer function of what is received, as text."""
     text = TRANSFERS.get(transfer, transfer) if isinstance(transfer, str) else transfer
     try:
         form = read(text, ("u",))
@@ -97,15 +142,18 @@ def dynamics(
     except ValueError as error:
         known = ", ".join(TRANSFERS)
         raise ParameterError(
-            "Circuit.transfer", f"must be one of {known}, or an expression of u: {error}", transfer
+            parameter, f"must be one of {known}, or an expression of u: {error}", transfer
         ) from None
-    applied = re.sub(r"\bu\b", f"({DRIVE})", form.text)
-    return Dynamics(f"(-r + {applied})/tau", inhibitory)
+    return re.sub(r"\bu\b", f"({drive})", form.text)
+
+
+def _uses(text: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", text) is not None
 
 
 def noisy(excitatory: str) -> bool:
     """Whether an equation given as text has the noise of the rates in it."""
-    return re.search(r"\bxi\b", excitatory) is not None
+    return _uses(excitatory, "xi")
 
 
 def _equation(parameter: str, text: str, variable: str, names: tuple[str, ...]) -> str:

@@ -6,6 +6,8 @@ for heavy-ball momentum and ``x`` for an input. ``_pre`` and ``_post`` are Brian
 
 DRIVE = "z_post = w*x_pre : 1 (summed)"
 MEAN_RATE = "r_mean_post = r_pre/pool_size : 1 (summed)"
+WEIGHTED_RATE = "r_mean_post = weight*r_pre : 1 (summed)"
+INHIBITION = "r_inh_post = weight*value_pre : 1 (summed)"
 MEAN_DRIVE = "z_mean_post = z_pre/pool_size : 1 (summed)"
 
 # What every synapse does at every step (or once a presentation): heavy-ball descent.
@@ -13,6 +15,8 @@ LEARN = """
 m = momentum_post*m - rate_post*(signal_post*x_pre + gamma_post*(w - w_init))
 w = w + m
 """
+
+CLIP = "w = clip(w, lowest_post, highest_post)\n"
 
 # Moments of the weights over the pool, for the measures.
 MOMENTS = """

@@ -8,13 +8,13 @@ for one block only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, integer
+from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.validation import array as checked_array
 
 __dir__ = own(__name__)
@@ -94,9 +94,7 @@ class GaussianInputs:
     ) -> None:
         n_presentations = integer("GaussianInputs.n_presentations", n_presentations, minimum=0)
         n_inputs = integer("GaussianInputs.n_inputs", n_inputs, minimum=1)
-        if not isinstance(seed, np.random.SeedSequence):
-            seed = np.random.SeedSequence(integer("GaussianInputs.seed", seed, minimum=0))
-        self._seed = seed
+        self._seed = _seeded("GaussianInputs.seed", seed)
         self._root: NDArray[np.float64] | None = None
         if covariance is not None:
             values, vectors = spectrum(check_covariance(covariance, n_inputs))
@@ -116,6 +114,223 @@ class GaussianInputs:
         key = (*self._seed.spawn_key, number)
         seed = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
         return np.random.default_rng(seed).standard_normal((_BLOCK, self.shape[1]))
+
+
+class Noisy:
+    """Inputs of which every neuron sees its own: x plus noise that stays for a presentation.
+
+    Parameters
+    ----------
+    inputs : array_like or InputSource
+        What all neurons have in common.
+    private : float
+        Standard deviation of each neuron's own part, independent over neurons, inputs and
+        presentations; >= 0.
+    seed : int or numpy.random.SeedSequence, or a sequence of them
+        Of the noise: one for each circuit, or one for all of them, whose noise then differs by
+        their numbers. Beside it, noise depends on the number of the presentation since the initial
+        weights alone.
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> source = Noisy(np.zeros((50, 9)), private=0.1, seed=1)
+    >>> source.shape, source.private_block(0, 2, (1, 100, 9)).shape
+    ((50, 9), (2, 1, 100, 9))
+    """
+
+    def __init__(
+        self,
+        inputs: ArrayLike | InputSource,
+        private: float,
+        seed: int | np.random.SeedSequence | Sequence[int | np.random.SeedSequence] = 0,
+    ) -> None:
+        self._common = as_source(inputs)
+        self.private = dimensionless("Noisy.private", private)
+        in_range("Noisy.private", self.private, private, minimum=0)
+        several = isinstance(seed, Sequence | np.ndarray)
+        every: Any = seed if several else [seed]
+        self._seeds = [_seeded("Noisy.seed", one) for one in every]
+        self._several = several
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the common inputs."""
+        return self._common.shape
+
+    def block(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Return the common inputs of some presentations."""
+        return self._common.block(start, stop)
+
+    def private_block(
+        self, start: int, stop: int, shape: tuple[int, int, int], done: int = 0
+    ) -> NDArray[np.float64]:
+        """Inputs of each neuron.
+
+        Parameters
+        ----------
+        start, stop : int
+            Presentations of this source.
+        shape : tuple of int
+            (circuit, neuron, input)
+        done : int
+            Presentations before the first of this source.
+
+        Returns
+        -------
+        ndarray, shape (presentation, circuit, neuron, input)
+
+        Raises
+        ------
+        ParameterError
+            If there are not as many seeds as circuits.
+        """
+        n_circuits, _, n_inputs = shape
+        if self._several and len(self._seeds) != n_circuits:
+            raise ParameterError(
+                "Noisy.seed", f"must be one, or one for each of {n_circuits} circuits",
+                len(self._seeds),
+            )  # fmt: skip
+        common = np.asarray(self.block(start, stop), dtype=float)
+        common = common.reshape(len(common), -1, 1, n_inputs)
+        drawn = np.empty((stop - start, *shape))
+        for circuit in range(n_circuits):
+            seed = self._seeds[circuit if self._several else 0]
+            own = (0,) if self._several else (circuit,)
+            for i in range(stop - start):
+                key = (*seed.spawn_key, *own, done + start + i)
+                stream = np.random.SeedSequence(seed.entropy, spawn_key=key)
+                rng = np.random.Generator(np.random.SFC64(stream))
+                rng.standard_normal(out=drawn[i, circuit])
+        drawn *= self.private
+        drawn += common
+        return drawn
+
+
+class Patterns:
+    """Patterns that are given, one after another or in random order, over and over.
+
+    Parameters
+    ----------
+    patterns : array_like, shape (pattern, input)
+        M patterns, such as those that `patches` cuts from images.
+    n_presentations : int, optional
+        Length of the source; one for each pattern by default.
+    order : {"random", "cyclic"}
+        ``"random"``: each presentation shows any of them, independent of all others;
+        ``"cyclic"``: from the first to the last, and again.
+    seed : int or numpy.random.SeedSequence
+        Of the random order. A longer source starts as a shorter one does.
+
+    Attributes
+    ----------
+    covariance : ndarray, shape (input, input)
+        C of the M patterns: the mean of x x^T over them, for `circuitsim.theory`.
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> source = Patterns([[1.0, 0.0], [0.0, 2.0]], n_presentations=3, order="cyclic")
+    >>> source.block(0, 3).tolist()
+    [[1.0, 0.0], [0.0, 2.0], [1.0, 0.0]]
+    >>> source.covariance.tolist()
+    [[0.5, 0.0], [0.0, 2.0]]
+    """
+
+    def __init__(
+        self,
+        patterns: ArrayLike,
+        n_presentations: int | None = None,
+        order: str = "random",
+        seed: int | np.random.SeedSequence = 0,
+    ) -> None:
+        self.patterns = checked_array("Patterns.patterns", patterns, ("pattern", "input"))
+        number = len(self.patterns) if n_presentations is None else n_presentations
+        number = integer("Patterns.n_presentations", number, minimum=0)
+        self.order = one_of("Patterns.order", order, ("random", "cyclic"))
+        self._seed = _seeded("Patterns.seed", seed)
+        self.shape = (number, self.patterns.shape[1])
+        self.covariance = self.patterns.T @ self.patterns / len(self.patterns)
+
+    def block(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Patterns of the presentations from ``start`` up to ``stop``, (presentation, input)."""
+        stop = min(stop, self.shape[0])
+        numbers = np.arange(start, stop)
+        if self.order == "cyclic":
+            return self.patterns[numbers % len(self.patterns)]
+        first = start // _BLOCK
+        drawn = [self._draw(number) for number in range(first, -(-stop // _BLOCK))]
+        return self.patterns[np.concatenate([*drawn, numbers[:0]])[numbers - first * _BLOCK]]
+
+    def _draw(self, number: int) -> NDArray[np.int64]:
+        key = (*self._seed.spawn_key, number)
+        seed = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
+        return np.random.default_rng(seed).integers(len(self.patterns), size=_BLOCK)
+
+
+def patches(
+    images: ArrayLike, k: int, number: int, seed: int | np.random.SeedSequence = 0
+) -> NDArray[np.float64]:
+    """Cut patches from images at random places, for `Patterns`.
+
+    Parameters
+    ----------
+    images : array_like, shape (image, row, column) or (image, row, column, channel)
+        Of any numbers.
+    k : int
+        Rows and columns of a patch.
+    number : int
+        How many; >= 2.
+    seed : int or numpy.random.SeedSequence
+        Fixes the places.
+
+    Returns
+    -------
+    ndarray, shape (patch, input)
+        K = k^2 channels inputs in the order (row, column, channel), each less its mean over
+        patches, and all divided by their standard deviation, so that the mean variance is 1.
+
+    Raises
+    ------
+    ParameterError
+        If images are smaller than patches, or all the same.
+    """
+    cut = checked_array(
+        "images", images, ("image", "row", "column"), ("image", "row", "column", "channel")
+    )
+    cut = cut.reshape(*cut.shape[:3], -1)
+    k = integer("k", k, minimum=1)
+    number = integer("number", number, minimum=2)
+    if k > min(cut.shape[1:3]):
+        raise ParameterError("k", f"must be at most {min(cut.shape[1:3])}, as images are", k)
+    rng = np.random.default_rng(_seeded("seed", seed))
+    which = rng.integers(len(cut), size=number)
+    rows, columns = (rng.integers(size - k + 1, size=number) for size in cut.shape[1:3])
+    inside = np.arange(k)
+    found = cut[
+        which[:, None, None],
+        rows[:, None, None] + inside[:, None],
+        columns[:, None, None] + inside,
+    ].reshape(number, -1)
+    found = found - found.mean(axis=0)
+    scale = np.sqrt(np.mean(found**2))
+    if scale == 0:
+        raise ParameterError("images", "must differ: their patches are all the same", cut.shape)
+    return found / scale
+
+
+def _seeded(parameter: str, seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    return np.random.SeedSequence(integer(parameter, seed, minimum=0))
 
 
 class StackedInputs:

@@ -22,6 +22,7 @@ from circuitsim.validation import (
     integer,
     milliseconds,
 )
+from circuitsim.validation import array as checked_array
 from circuitsim.values import (
     Milliseconds,
     PerNeuron,
@@ -70,8 +71,29 @@ class Circuit(Values):
         What the excitatory neurons make of u = z - alpha r_inh + b: ``"linear"``, ``"relu"``,
         ``"softplus"``, ``"tanh"`` or an expression of ``u``.
     excitatory, interneuron : str, optional
-        Whole equations, ``"dr/dt = ..."`` of r, r_inh, z, b, alpha, tau and ``"dr_inh/dt = ..."``
-        of r_inh, r_mean, b, tau, tau_inh.
+        Whole equations, ``"dr/dt = ..."`` of r, r_inh, z, b, b_inh, alpha, tau and
+        ``"dr_inh/dt = ..."`` of r_inh, r_mean, b, b_inh, tau, tau_inh.
+    transfer_inh : str
+        As `transfer`, what the interneuron makes of u = r_mean - b + b_inh.
+    b_inh : float or array, shape (circuit,)
+        Baseline rate of the interneuron, above which it inhibits and below which it disinhibits:
+        neurons, and rules, see r_inh - b_inh. So a rectified interneuron can signal both signs.
+    delay : Quantity, time, optional
+        How much later neurons (and rules) see the interneuron's rate; >= 0, a whole number of
+        steps. One, or one for each circuit.
+    interneurons : int
+        How many there are. A neuron sees the mean of their rates.
+    connect_ei, connect_ie : float or array, optional
+        Probability of each connection from a neuron to an interneuron, and from an interneuron to
+        a neuron; in [0, 1]. An interneuron's r_mean is the mean over neurons that connect to it. A
+        connection to a neuron is as strong as if there were as many as are expected: the sum of a
+        neuron's connections differs as their number does. Drawn from the seed of `simulate`. Or
+        the connections' weights themselves, shape (interneuron, neuron) and (neuron, interneuron),
+        or these for each circuit.
+    spread_alpha, spread_tau : float
+        Standard deviation over neurons of `alpha` and of `tau` (the interneuron's is as it is), as
+        a share of their mean; in [0, 1). Drawn from the seed of `simulate`, independent and
+        Gaussian, but no alpha below 0 and no tau below a tenth.
 
     `alpha` and `tau` may differ between neurons too: see `circuitsim.per_neuron`.
 
@@ -98,6 +120,14 @@ class Circuit(Values):
     transfer: str = "linear"
     excitatory: str | None = None
     interneuron: str | None = None
+    transfer_inh: str = "linear"
+    b_inh: ArrayLike = 0.0
+    delay: Quantity | None = TimeField(None, optional=True)  # noqa: RUF009
+    interneurons: int = 1
+    connect_ei: ArrayLike | None = None
+    connect_ie: ArrayLike | None = None
+    spread_alpha: float = 0.0
+    spread_tau: float = 0.0
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -122,10 +152,42 @@ class Circuit(Values):
             tau_inh = milliseconds("Circuit.tau_inh", slower, array=True)
             in_range("Circuit.tau_inh", tau_inh, slower, above=0, unit="ms")
         set_(self, "_tau_inh_ms", tau_inh)
-        common_length("Circuit", tau=tau, alpha=alpha, b=self.b, tau_inh=tau_inh, sigma=sigma)
-        equations_ = dynamics(self.transfer, self.excitatory, self.interneuron, slower is not None)
+        set_(self, "b_inh", dimensionless("Circuit.b_inh", self.b_inh, array=True))
+        late = self._given()["delay"]
+        delay = 0.0 if late is None else milliseconds("Circuit.delay", late, array=True)
+        in_range("Circuit.delay", delay, late, minimum=0, unit="ms")
+        set_(self, "_delay_ms", delay)
+        common_length(
+            "Circuit", tau=tau, alpha=alpha, b=self.b, tau_inh=tau_inh, sigma=sigma,
+            b_inh=self.b_inh, delay=delay,
+        )  # fmt: skip
+        for name in ("b", "sigma", "b_inh"):
+            if isinstance(getattr(self, name), PerNeuron):
+                raise ParameterError(
+                    f"Circuit.{name}", "must be one, or one for each circuit", getattr(self, name)
+                )
+        for name, times in (("tau_inh", tau_inh), ("delay", delay)):
+            if isinstance(times, PerNeuron) and (name == "delay" or slower is not None):
+                raise ParameterError(
+                    f"Circuit.{name}", "must be one, or one for each circuit", times
+                )
+        self._check_connections()
+        for name, of in (("spread_alpha", alpha), ("spread_tau", tau)):
+            spread = dimensionless(f"Circuit.{name}", getattr(self, name))
+            in_range(f"Circuit.{name}", spread, spread, minimum=0, below=1)
+            set_(self, name, spread)
+            if spread and isinstance(of, PerNeuron):
+                raise ParameterError(
+                    f"Circuit.{name}", "has no effect with one value for each neuron", spread
+                )
+        equations_ = dynamics(
+            self.transfer, self.excitatory, self.interneuron,
+            slower is not None or bool(self.spread_tau and self.interneuron is None),
+            self.transfer_inh, bool(np.any(self.b_inh)),
+        )  # fmt: skip
         set_(self, "_dynamics", equations_)
-        if slower is None and isinstance(tau, PerNeuron) and "tau)" in f"{equations_.interneuron})":
+        several = isinstance(tau, PerNeuron) or self.spread_tau
+        if slower is None and several and re.search(r"\btau\b", equations_.interneuron):
             raise ParameterError(
                 "Circuit.tau_inh", "must be given where tau differs between neurons", None
             )
@@ -133,6 +195,47 @@ class Circuit(Values):
             raise ParameterError(
                 "Circuit.sigma", "must be > 0 for the noise of the equation", sigma
             )
+
+    def _check_connections(self) -> None:
+        set_ = object.__setattr__
+        number = integer("Circuit.interneurons", self.interneurons, minimum=1)
+        set_(self, "interneurons", number)
+        for name, dims in (
+            ("connect_ei", ("interneuron", "neuron")),
+            ("connect_ie", ("neuron", "interneuron")),
+        ):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            if np.ndim(given) == 0:
+                value: Any = dimensionless(f"Circuit.{name}", given)
+                if not 0 <= value <= 1:
+                    raise ParameterError(
+                        f"Circuit.{name}", "must be a probability, from 0 to 1, or weights", given
+                    )
+            else:
+                value = checked_array(f"Circuit.{name}", given, dims, ("circuit", *dims))
+                shape = dict(zip(dims, value.shape[-2:], strict=True))
+                wanted = {"interneuron": number, "neuron": self.n_neurons}
+                if any(wanted[dim] not in (None, shape[dim]) for dim in dims):
+                    asked = ", ".join(str(wanted[dim] or "neuron") for dim in dims)
+                    raise ParameterError(
+                        f"Circuit.{name}", f"must have the shape ({asked})", value.shape
+                    )
+                value = np.array(value)
+                value.setflags(write=False)
+            set_(self, name, value)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there are several interneurons, or connections that not all have."""
+        given = (self.connect_ei, self.connect_ie)
+        return self.interneurons > 1 or any(v is not None for v in given)
+
+    @property
+    def delay_ms(self) -> float | NDArray[np.float64]:
+        """`delay` in milliseconds, without its unit."""
+        return self._delay_ms  # type: ignore[attr-defined]
 
     @property
     def tau_ms(self) -> float | NDArray[np.float64]:
@@ -153,7 +256,9 @@ class Circuit(Values):
     def published(self) -> bool:
         """Whether Eqs. 7 and 8 hold as they are, for all neurons alike and without noise."""
         alike = not any(isinstance(v, PerNeuron) for v in (self.alpha, self.tau_ms))
-        return self.dynamics.published and alike and not np.any(self.sigma)
+        alike = alike and not (self.spread_alpha or self.spread_tau or self.connected)
+        prompt = not (np.any(self.sigma) or np.any(self.delay_ms))
+        return self.dynamics.published and alike and prompt
 
     def check_step(self, dt: float) -> None:
         """Raise a `ParameterError` if forward Euler with steps of ``dt`` ms is unstable.
@@ -168,6 +273,7 @@ class Circuit(Values):
             return
         if self._given()["tau_inh"] is not None or not self.published:
             self._check_mean_mode(dt)
+            self._check_delay(dt)
             return
         tau, alpha = np.broadcast_arrays(self.tau_ms, self.alpha)
         unstable = dt >= stability_bound(tau, alpha)
@@ -205,11 +311,43 @@ class Circuit(Values):
                 "dt", f"Euler is unstable for this circuit; use dt < {bound:.3g} ms", dt
             )
 
+    def _check_delay(self, dt: float) -> None:
+        """Refuse linear circuits that late inhibition makes oscillate more and more."""
+        linear = self.dynamics.linear
+        if not np.any(self.delay_ms) or not linear or isinstance(self.tau_ms, PerNeuron):
+            return
+        alpha = np.mean(self.alpha, -1) if isinstance(self.alpha, PerNeuron) else self.alpha
+        every = np.broadcast_arrays(alpha, self.tau_ms, self.tau_inh_ms, self.delay_ms)
+        for strength, tau, tau_inh, delay in zip(*map(np.ravel, every), strict=True):
+            late = whole_delay(delay, dt)
+            step = np.zeros((late + 2, late + 2))  # of r, r_inh, and r_inh before
+            step[0, 0], step[0, -1] = 1 - dt / tau, -dt * strength / tau
+            step[1, :2] = dt / tau_inh, 1 - dt / tau_inh
+            step[np.arange(2, late + 2), np.arange(1, late + 1)] = 1
+            if np.abs(np.linalg.eigvals(step)).max() >= 1:
+                raise ParameterError(
+                    "Circuit.delay",
+                    f"makes rates oscillate more and more with alpha = {strength:g}, tau = "
+                    f"{tau:g} ms; use a smaller delay or alpha",
+                    f"{delay:g} ms",
+                )
+
+    def near_the_bound(self, dt: float) -> bool:
+        """Whether steps of ``dt`` ms are stable, but so long that the mean rings far too much."""
+        if not self.published:
+            return False
+        return bool(np.any(dt > 0.9 * stability_bound(self.tau_ms, self.alpha)))
+
     def section(self) -> Section:
         """Equations and parameters, to be shown."""
         values = {"tau": self.tau_ms, "alpha": self.alpha, "b": self.b}
-        if self._given()["tau_inh"] is not None:
+        if "tau_inh" in self.dynamics.interneuron:
             values["tau_inh"] = self.tau_inh_ms
+        if self.dynamics.raised:
+            values["b_inh"] = self.b_inh
+        for name in ("delay_ms", "spread_alpha", "spread_tau", "connect_ei", "connect_ie"):
+            if (value := getattr(self, name)) is not None and np.any(value):
+                values[name.removesuffix("_ms")] = value
         noise = ""
         if np.any(self.sigma):
             values["sigma"], noise = self.sigma, " + sigma*sqrt(2/tau)*xi"
@@ -218,8 +356,11 @@ class Circuit(Values):
         if self.n_neurons is not None:
             number = str(self.n_neurons)
             parameters = {"n_neurons": number} | parameters
+        inhibitory = "one interneuron" if self.interneurons == 1 else "interneurons"
+        if self.interneurons > 1:
+            parameters["interneurons"] = str(self.interneurons)
         return Section(
-            f"Circuit (Eqs. 7-8): {number} excitatory neurons and one interneuron",
+            f"Circuit (Eqs. 7-8): {number} excitatory neurons and {inhibitory}",
             [
                 f"dr/dt = {self.dynamics.excitatory}{noise}",
                 f"dr_inh/dt = {self.dynamics.interneuron}",
@@ -260,6 +401,9 @@ class Plasticity(Values):
     learning_rate : LearningRate, optional
         `InverseSqrtRate` for rules that learn at every step, `HyperbolicRate` for rules that make
         one update a presentation, `ConstantRate` for either. The published one by default.
+    bounds : (float, float), optional
+        Between which weights are clipped at every update, such as ``(0, numpy.inf)`` (Dale). Only
+        the engine ``brian2_per_synapse`` does that for rules of the circuit.
 
     Raises
     ------
@@ -274,9 +418,12 @@ class Plasticity(Values):
     gamma: ArrayLike = 0.01
     momentum: float = 0.95
     learning_rate: LearningRate = None  # type: ignore[assignment]  # depends on the rule
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
+        if self.bounds is not None:
+            set_(self, "bounds", _bounds(self.bounds))
         set_(self, "rule", str(rules.get(self.rule, "Plasticity.rule")))
         gamma = dimensionless("Plasticity.gamma", self.gamma, array=True)
         in_range("Plasticity.gamma", gamma, self.gamma, minimum=0)
@@ -308,6 +455,11 @@ class Plasticity(Values):
     def definition(self) -> rules.Rule:
         """The rule itself: its signal, and what follows from it."""
         return rules.get(self.rule)
+
+    @property
+    def per_synapse(self) -> bool:
+        """Whether every synapse must be updated at every step: its signal is its own, or bounds."""
+        return self.bounds is not None or self.definition.per_synapse
 
     def per_step(self, dt: float) -> StepConstants:
         """Momentum and learning-rate factor of one step of ``dt`` ms.
@@ -361,6 +513,8 @@ class Plasticity(Values):
         rule, learning_rate = self.definition, self.learning_rate
         update = equations.LEARN.strip().replace("signal_post", f"({rule.signal})")
         statements = [re.sub(r"_(pre|post)\b", "", line) for line in update.splitlines()]
+        if self.bounds is not None:
+            statements.append("w = clip(w, {:g}, {:g})".format(*self.bounds))
         statements.append(f"rate = {learning_rate.expression}")
         if rule.per_presentation:
             how = (
@@ -383,6 +537,27 @@ class Plasticity(Values):
 
     def _repr_html_(self) -> str:
         return self.section().html()
+
+
+def _bounds(given: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(value) for value in given)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not low < high:
+        rule = "must be two numbers, the lower first, such as (0, inf)"
+        raise ParameterError("Plasticity.bounds", rule, given)
+    return low, high
+
+
+def whole_delay(delay: float, dt: float) -> int:
+    """Return how many steps of ``dt`` make a delay, both in ms; raises a `ParameterError`."""
+    steps = round(delay / dt)
+    if not np.isclose(steps * dt, delay, rtol=1e-9, atol=0):
+        raise ParameterError(
+            "Circuit.delay", f"must be a whole number of steps of dt = {dt:g} ms", f"{delay:g} ms"
+        )
+    return steps
 
 
 def common_length(owner: str, **values: Any) -> int | None:

@@ -23,10 +23,13 @@ from circuitsim.expressions import Expression, read
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, one_of
 
-__dir__ = own(__name__, "CIRCUIT_VARIABLES", "ENTRY_POINTS", "POOL_VARIABLES", "RULES")
+__dir__ = own(
+    __name__, "CIRCUIT_VARIABLES", "ENTRY_POINTS", "POOL_VARIABLES", "RULES", "SYNAPSE_VARIABLES"
+)
 
 CIRCUIT_VARIABLES = ("r", "r_inh", "b")
 POOL_VARIABLES = ("z", "z_mean")
+SYNAPSE_VARIABLES = ("w", "x")  # of the synapse itself, for rules of either kind
 
 ENTRY_POINTS = "circuitsim.rules"
 
@@ -59,7 +62,9 @@ class Rule:
         The postsynaptic factor as a Brian2 expression: of ``r``, ``r_inh`` and ``b`` for a rule
         that the circuit performs at every step, or of ``z`` and ``z_mean`` (the drive w.x and its
         mean over the pool) for an ideal rule that makes one update a presentation. Besides these
-        it may have numbers, arithmetic and `circuitsim.expressions.FUNCTIONS`.
+        it may have the synapse's own weight ``w`` and input ``x``, which only the engine
+        ``brian2_per_synapse`` has for the circuit, numbers, arithmetic and
+        `circuitsim.expressions.FUNCTIONS`.
     summary : str
         One line: what it is, with its source.
     average : str, optional
@@ -124,7 +129,13 @@ class Rule:
     @cached_property
     def per_presentation(self) -> bool:
         """Whether the rule makes one update a presentation, with no circuit to run."""
-        return _expression("Rule.signal", self.signal).names <= set(POOL_VARIABLES)
+        names = _expression("Rule.signal", self.signal).names
+        return names <= {*POOL_VARIABLES, *SYNAPSE_VARIABLES}
+
+    @cached_property
+    def per_synapse(self) -> bool:
+        """Whether the signal of each synapse is its own."""
+        return not _expression("Rule.signal", self.signal).names.isdisjoint(SYNAPSE_VARIABLES)
 
     @cached_property
     def linear(self) -> LinearSignal | None:
@@ -178,10 +189,10 @@ class Rule:
 def _expression(parameter: str, text: str) -> Expression:
     """Read a signal; raise a `ParameterError` if it is none."""
     try:
-        expression = read(text, (*CIRCUIT_VARIABLES, *POOL_VARIABLES))
+        expression = read(text, (*CIRCUIT_VARIABLES, *POOL_VARIABLES, *SYNAPSE_VARIABLES))
     except ValueError as error:
         raise ParameterError(parameter, str(error), text) from None
-    used = expression.names
+    used = expression.names - set(SYNAPSE_VARIABLES)
     if not used or not (used <= set(CIRCUIT_VARIABLES) or used <= set(POOL_VARIABLES)):
         raise ParameterError(
             parameter,

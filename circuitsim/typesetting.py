@@ -25,6 +25,13 @@ _SYMBOLS = {
     "b": "b",
     "tau": r"\tau",
     "tau_inh": r"\tau_{\mathrm{inh}}",
+    "b_inh": r"b_{\mathrm{inh}}",
+    "delay": r"d",
+    "spread_alpha": r"\mathrm{sd}(\alpha)/\alpha",
+    "spread_tau": r"\mathrm{sd}(\tau)/\tau",
+    "connect_ei": r"p_{EI}",
+    "connect_ie": r"p_{IE}",
+    "interneurons": r"M",
     "sigma": r"\sigma",
     "xi": r"\xi_i",
     "alpha": r"\alpha",
@@ -40,12 +47,26 @@ _SYMBOLS = {
     "offset": "p_0",
     "constant_rate": r"\eta_0",
 }
-_UNITS = {"tau": "ms", "tau_inh": "ms", "timescale": "ms", "onset": "ms", "offset": "presentations"}
+_UNITS = {
+    "tau": "ms",
+    "tau_inh": "ms",
+    "delay": "ms",
+    "timescale": "ms",
+    "onset": "ms",
+    "offset": "presentations",
+}
 _MEANINGS = {
     "n_neurons": "excitatory neurons in the pool",
     "tau": "time constant of the rates",
     "tau_inh": "time constant of the interneuron",
     "sigma": "standard deviation of the rates' noise",
+    "b_inh": "baseline rate of the interneuron",
+    "delay": "delay of inhibition",
+    "interneurons": "interneurons",
+    "connect_ei": "probability (or weights) of connections to an interneuron",
+    "connect_ie": "probability (or weights) of connections from an interneuron",
+    "spread_alpha": "standard deviation of alpha over neurons, share of the mean",
+    "spread_tau": "standard deviation of tau over neurons, share of the mean",
     "alpha": "strength of inhibition",
     "b": "baseline rate",
     "gamma": "pull towards the initial weights",
@@ -113,6 +134,8 @@ class Section:
 
 def shown(name: str, value: Any) -> str:
     """Show a parameter's value with its unit; of an array the first numbers."""
+    if np.ndim(value) > 1:
+        return f"given, {np.shape(value)}"
     numbers = np.atleast_1d(value)
     text = ", ".join(f"{v:g}" for v in numbers[:6]) + (", ..." if len(numbers) > 6 else "")
     if np.ndim(value):

@@ -35,12 +35,20 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
     alpha, tau, b = batch.alpha[circuit], batch.tau[circuit], batch.b[circuit]
     tau_inh, dynamics = batch.tau_inh[circuit], batch.dynamics
     gamma, w_init = batch.gamma[circuit], batch.w_init[circuit]
-    inputs = batch.input_block(0, batch.n_presentations)[:, circuit]
+    if batch.private:
+        inputs = batch.private_block(0, batch.n_presentations)[:, circuit]
+    else:
+        inputs = batch.input_block(0, batch.n_presentations)[:, circuit]
+    low, high = batch.plasticity.bounds or (-np.inf, np.inf)
+    to_inh, from_inh = (weights[circuit] for weights in batch.connections())
+    late = batch.delay[circuit]
     dt = batch.dt
 
     w = batch.state.weights[circuit].copy()
     r = batch.state.rate[circuit].copy()
-    r_inh = float(batch.state.rate_inh[circuit])
+    h = np.atleast_1d(batch.state.rate_inh[circuit])
+    past = [] if batch.state.past is None else list(batch.state.past[circuit])
+    past = [*past, h]  # the present one is the last
     if rule.per_presentation:
         momentum, m = batch.plasticity.momentum, batch.state.velocity[circuit].copy()
         number = batch.state.presentations
@@ -51,32 +59,39 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
 
     rates, rates_inh = [], []
     measured = [_measure(w, w_init)]
-    for x in inputs:
+    for number_shown, x in enumerate(inputs):
+        x = np.broadcast_to(x, w.shape)  # one for each neuron, if they differ
         if rule.per_presentation:
-            z = w @ x
-            signal = eval(rule.signal, {"z": z, "z_mean": z.mean()} | NAMES)
+            z = (w * x).sum(axis=1)
+            signal = _signal(rule.signal, {"z": z, "z_mean": z.mean()}, w, x)
             learning_rate = schedule.at(number)
-            m = momentum * m - learning_rate * (np.outer(signal, x) + gamma * (w - w_init))
-            w = w + m
+            m = momentum * m - learning_rate * (signal * x + gamma * (w - w_init))
+            w = np.clip(w + m, low, high)
             number += 1
         else:
-            for _ in range(batch.steps):
-                z = w @ x
-                here = {"r": r, "r_inh": r_inh, "r_mean": r.mean(), "z": z, "b": b} | NAMES
+            noise = batch.noise(circuit, number_shown, number_shown + 1)[0]
+            for step in range(batch.steps):
+                z = (w * x).sum(axis=1)
+                here = {"z": z, "b": b, "b_inh": batch.b_inh[circuit]} | NAMES
                 here |= {"alpha": alpha, "tau": tau, "tau_inh": tau_inh}
-                r, r_inh = (
-                    r + dt * eval(dynamics.excitatory, here),
-                    r_inh + dt * eval(dynamics.interneuron, here),
-                )
-                signal = eval(rule.signal, {"r": r, "r_inh": r_inh, "b": b} | NAMES)
+                felt = from_inh @ past[-1 - late]
+                new_r = r + dt * eval(dynamics.excitatory, here | {"r": r, "r_inh": felt})
+                new_r = new_r + batch.sigma[circuit] * np.sqrt(2 * dt / tau) * noise[step]
+                pool = here | {"r_inh": h, "r_mean": to_inh @ r}
+                if np.ndim(tau):
+                    del pool["tau"]
+                r, h = new_r, h + dt * eval(dynamics.interneuron, pool)
+                past.append(h)
+                felt = from_inh @ past[-1 - late]
+                signal = _signal(batch.signal, here | {"r": r, "r_inh": felt}, w, x)
                 learning_rate = 0.0
                 if number >= schedule.first_step(dt):
                     learning_rate = rate_factor * schedule.at(number * dt)
-                m = momentum * m - learning_rate * (np.outer(signal, x) + gamma * (w - w_init))
-                w = w + m
+                m = momentum * m - learning_rate * (signal * x + gamma * (w - w_init))
+                w = np.clip(w + m, low, high)
                 number += 1
                 rates.append(r)
-                rates_inh.append(r_inh)
+                rates_inh.append(h)
         measured.append(_measure(w, w_init))
 
     found = dict(
@@ -86,14 +101,21 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
             strict=True,
         )
     )
-    found |= {"weights": w, "rate": r, "rate_inh": np.array(r_inh)}
+    one = batch.state.rate_inh.ndim == 1
+    found |= {"weights": w, "rate": r, "rate_inh": h[0] if one else h}
     found["velocity"] = m if rule.per_presentation else m / dt
     if batch.record_rates:
         found |= {
             "rate_trace": np.array(rates).reshape(-1, len(r)),
-            "rate_inh_trace": np.array(rates_inh),
+            "rate_inh_trace": np.array(rates_inh)[:, 0] if one else np.array(rates_inh),
         }
     return found
+
+
+def _signal(text: str, values: dict, w: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A rule's signal for each synapse."""
+    columns = {n: v[:, None] if np.ndim(v) == 1 else v for n, v in values.items()}
+    return eval(text, columns | NAMES | {"w": w, "x": x}) * np.ones_like(w)
 
 
 def _measure(w: np.ndarray, w_init: np.ndarray) -> tuple[float, float, float]:

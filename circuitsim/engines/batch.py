@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from circuitsim.dynamics import Dynamics
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import Plasticity
 from circuitsim.rules import Rule
+from circuitsim.validation import ParameterError
 
 Array = NDArray[np.float64]
 Progress = Callable[[float], None]  # called with the fraction done, from 0 to 1
@@ -33,11 +34,15 @@ class State:
         Heavy-ball momentum as the change of the weights per ms (per update, for a rule that makes
         one a presentation). At dt = 1 ms it is the published m.
     rate : ndarray, shape (circuit, neuron)
-    rate_inh : ndarray, shape (circuit,)
+    rate_inh : ndarray, shape (circuit,) or (circuit, interneuron)
+        The latter where the batch has connections.
     presentations : int
         How many have been done.
     elapsed : float
         Time that they took, in ms.
+    past : ndarray, shape (circuit, step, interneuron), optional
+        Rates of the interneurons before the present ones, the latest last, where inhibition is
+        late: as many as the longest delay has steps, 0 where a circuit's is shorter.
     """
 
     weights: Array
@@ -46,6 +51,7 @@ class State:
     rate_inh: Array
     presentations: int = 0
     elapsed: float = 0.0
+    past: Array | None = None
 
 
 @dataclass
@@ -58,7 +64,7 @@ class Batch:
         Weights towards which `gamma` pulls.
     inputs : InputSource
         Of shape (presentation, input) or (presentation, circuit, input).
-    alpha, tau, b, gamma, tau_inh, sigma : ndarray, shape (circuit,)
+    alpha, tau, b, gamma, tau_inh, sigma, b_inh : ndarray, shape (circuit,)
         `tau` and `tau_inh` in ms. `alpha` and `tau` may have the shape (circuit, neuron).
     plasticity : Plasticity
         Rule, momentum and learning rate; its gamma is superseded by `gamma`.
@@ -80,6 +86,12 @@ class Batch:
         The equations.
     seeds : sequence of numpy.random.SeedSequence
         Of each circuit's noise, if there is any.
+    delay : ndarray of int, shape (circuit,)
+        Steps by which inhibition is late.
+    to_inh : ndarray, shape (circuit, interneuron, neuron), optional
+        Weights of what an interneuron receives; the mean of all by default, of one interneuron.
+    from_inh : ndarray, shape (circuit, neuron, interneuron), optional
+        Weights of what a neuron receives; there if `to_inh` is.
     """
 
     w_init: Array
@@ -100,13 +112,58 @@ class Batch:
     arrays: frozenset[str] = frozenset()
     dynamics: Dynamics = Dynamics()  # noqa: RUF009
     seeds: Sequence[np.random.SeedSequence] = ()
+    b_inh: Array = field(default_factory=lambda: np.zeros(1))
+    delay: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    to_inh: Array | None = None
+    from_inh: Array | None = None
 
     @property
     def published(self) -> bool:
         """Whether Eqs. 7 and 8 hold as they are, for all neurons alike and without noise."""
         alike = self.alpha.ndim == self.tau.ndim == 1
         as_fast = np.array_equal(self.tau_inh, self.tau)
-        return self.dynamics.published and alike and as_fast and not self.sigma.any()
+        prompt = not (self.sigma.any() or self.delay.any())
+        alike = alike and self.to_inh is None and not self.private
+        return self.dynamics.published and alike and as_fast and prompt
+
+    @property
+    def signal(self) -> str:
+        """The rule's signal, of the inhibition that these circuits' neurons feel."""
+        return self.dynamics.felt(self.plasticity.definition.signal)
+
+    @property
+    def private(self) -> bool:
+        """Whether every neuron sees an input of its own."""
+        return hasattr(self.inputs, "private_block")
+
+    @property
+    def n_interneurons(self) -> int:
+        """Interneurons of a circuit."""
+        return 1 if self.to_inh is None else self.to_inh.shape[1]
+
+    def connections(self) -> tuple[Array, Array]:
+        """Return `to_inh` and `from_inh`, also where all neurons have the same of them."""
+        if self.to_inh is not None and self.from_inh is not None:
+            return self.to_inh, self.from_inh
+        n_circuits, n_neurons, _ = self.shape
+        return (
+            np.full((n_circuits, 1, n_neurons), 1 / n_neurons),
+            np.ones((n_circuits, n_neurons, 1)),
+        )
+
+    def noise(self, circuit: int, start: int, stop: int) -> Array:
+        """Standard normal numbers of some presentations of a circuit, (presentation, step, neuron).
+
+        Each presentation has a stream of its own, so that numbers depend on the circuit's seed and
+        the presentation's number alone.
+        """
+        seed = self.seeds[circuit]
+        drawn = np.empty((stop - start, self.steps, self.shape[1]))
+        for i, of_presentation in enumerate(drawn):
+            key = (*seed.spawn_key, self.state.presentations + start + i)
+            stream = np.random.SeedSequence(seed.entropy, spawn_key=key)
+            np.random.Generator(np.random.SFC64(stream)).standard_normal(out=of_presentation)
+        return drawn
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -119,12 +176,34 @@ class Batch:
         return self.inputs.shape[0]
 
     def input_block(self, start: int, stop: int) -> Array:
-        """Inputs of some presentations of this batch as (presentation, circuit, input)."""
-        block = self.inputs.block(start, stop)
+        """Inputs of some presentations of this batch as (presentation, circuit, input).
+
+        Raises
+        ------
+        ParameterError
+            If the source gives something else than its shape says.
+        """
+        block = self._checked(self.inputs.block(start, stop), start, stop, self.inputs.shape[1:])
         if block.ndim == 2:
             block = block[:, np.newaxis]
         n_circuits, _, n_inputs = self.shape
         return np.broadcast_to(block, (len(block), n_circuits, n_inputs))
+
+    def private_block(self, start: int, stop: int) -> Array:
+        """The same for each neuron, (presentation, circuit, neuron, input); raises alike."""
+        done = self.state.presentations
+        block = self.inputs.private_block(start, stop, self.shape, done)  # type: ignore[attr-defined]
+        return self._checked(block, start, stop, self.shape)
+
+    def _checked(self, block: Any, start: int, stop: int, shape: tuple[int, ...]) -> Array:
+        name = f"inputs, {type(self.inputs).__name__}.block({start}, {stop})"
+        block = np.asarray(block)
+        if block.shape != (stop - start, *shape):
+            wanted = ", ".join(map(str, (stop - start, *shape)))
+            raise ParameterError(name, f"must return an array of shape ({wanted})", block.shape)
+        if block.dtype.kind not in "biuf" or not np.all(np.isfinite(block)):
+            raise ParameterError(name, "must return numbers that are finite", block)
+        return block.astype(float, copy=False)
 
 
 @dataclass

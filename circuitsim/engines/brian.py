@@ -21,6 +21,7 @@ from circuitsim.values import is_time, seconds
 logger = logging.getLogger("circuitsim")
 
 BLOCK = 500  # presentations in one run of the network: bounds memory, and code serves any length
+_LARGEST = 10_000_000  # numbers in an array of all neurons' own inputs or noise
 
 Values = dict[str, Any]
 
@@ -77,12 +78,16 @@ class BrianEngine(Engine):
             raise ParameterError(
                 "dt", "Brian2 advances in steps; use a time, or engine='propagator'", None
             )
-        if batch.sigma.any():
+        ideal = batch.plasticity.definition.per_presentation
+        if batch.plasticity.per_synapse and not (self.per_synapse or ideal):
             raise ParameterError(
-                "engine", "noise of the rates is made by engine='stepper' alone", "brian2"
+                "engine",
+                "bounds, and signals of w or x, need synapses that change at every step; use "
+                "engine='brian2_per_synapse'",
+                "brian2",
             )
         total = batch.n_presentations
-        length = block_length(total)
+        length = block_length(total, _most(batch))
         state = batch.state
         traces: list[tuple[Array, Array]] = []
         means, variances = [], []
@@ -94,7 +99,10 @@ class BrianEngine(Engine):
                 if progress is not None:
                     progress((first + fraction * n) / total)
 
-            values = _values(batch, spec, state, batch.input_block(first, stop))
+            show = batch.private_block if batch.private else batch.input_block
+            values = _values(batch, spec, state, show(first, stop))
+            if spec.noisy:
+                values["noise.values"] = _noise(batch, first, stop)
             results = self._execute(spec, values, report)
             state = _state_after(batch, spec, state, values, results)
             wanted = batch.record[(batch.record >= first) & (batch.record < stop)] - first
@@ -103,7 +111,8 @@ class BrianEngine(Engine):
             variances.append(results["moments.w_var"][wanted].reshape(shape))
             if batch.record_rates:
                 rates = results["rate_trace.r"].reshape(-1, spec.n_circuits, spec.n_neurons)
-                traces.append((rates, results["rate_inh_trace.r_inh"]))
+                of_inh = results["rate_inh_trace.r_inh"]
+                traces.append((rates, of_inh.reshape(-1, *state.rate_inh.shape)))
         if batch.record[-1] == total:
             means.append(state.weights.mean(axis=1)[np.newaxis])
             variances.append(state.weights.var(axis=1)[np.newaxis])
@@ -121,7 +130,7 @@ class BrianEngine(Engine):
                 [t[0] for t in traces] or [np.empty((0, *state.rate.shape))]
             ).swapaxes(0, 1)
             outcome.rate_inh_trace = np.concatenate(
-                [t[1] for t in traces] or [np.empty((0, len(state.rate_inh)))]
+                [t[1] for t in traces] or [np.empty((0, *state.rate_inh.shape))]
             ).swapaxes(0, 1)
         return outcome
 
@@ -146,15 +155,30 @@ class PerSynapseEngine(BrianEngine):
     per_synapse: ClassVar[bool] = True
 
 
-def block_length(n_presentations: int) -> int:
+def block_length(n_presentations: int, most: int = BLOCK) -> int:
     """Presentations in one run of the network: a divisor of all of them, if there is a long one.
 
-    Then all blocks are alike, and compiled code serves every one.
+    Then all blocks are alike, and compiled code serves every one. They are at most ``most``.
     """
-    if n_presentations <= BLOCK:
+    if n_presentations <= most:
         return max(n_presentations, 1)
-    divisors = [d for d in range(BLOCK // 2, BLOCK + 1) if n_presentations % d == 0]
-    return max(divisors, default=BLOCK)
+    divisors = [d for d in range(max(most // 2, 1), most + 1) if n_presentations % d == 0]
+    return max(divisors, default=most)
+
+
+def _most(batch: Batch) -> int:
+    """Presentations in a run of the network at most: what is each neuron's own takes memory."""
+    n_circuits, n_neurons, n_inputs = batch.shape
+    numbers = n_circuits * n_neurons * n_inputs if batch.private else 0
+    if batch.sigma.any():
+        numbers += n_circuits * n_neurons * batch.steps
+    return int(np.clip(_LARGEST // max(numbers, 1), 1, BLOCK))
+
+
+def _noise(batch: Batch, first: int, stop: int) -> Array:
+    """Noise of all neurons over steps, (step, neuron of any circuit)."""
+    drawn = [batch.noise(circuit, first, stop) for circuit in range(batch.shape[0])]
+    return np.concatenate(drawn, axis=-1).reshape(-1, batch.shape[0] * batch.shape[1])
 
 
 def choose_codegen() -> str:
@@ -187,7 +211,10 @@ def _values(batch: Batch, spec: NetworkSpec, state: State, inputs: Array) -> Val
         momentum, rate_factor = batch.plasticity.per_step(spec.dt)
     per_neuron: Callable[[Array], Array] = lambda a: np.repeat(a, spec.n_neurons)  # noqa: E731
     values: Values = {
-        "stimulus.values": inputs.reshape(spec.n_presentations, -1),
+        # Of each synapse in their order, if inputs are private.
+        "stimulus.values": (inputs.swapaxes(2, 3) if spec.private else inputs).reshape(
+            spec.n_presentations, -1
+        ),
         "feedforward.w_init": _by_synapse(batch.w_init),
         "feedforward.m": _by_synapse(state.velocity * dt_ms),
         "excitatory.gamma": per_neuron(batch.gamma),
@@ -205,19 +232,67 @@ def _values(batch: Batch, spec: NetworkSpec, state: State, inputs: Array) -> Val
         values["feedforward.w"] = _by_synapse(state.weights)
     else:
         values["feedforward.dev"] = _by_synapse(state.weights - batch.w_init)
-        values["interneuron.gamma"] = batch.gamma
+        values["interneuron.gamma"] = np.repeat(batch.gamma, spec.pools)
         # Nothing to consolidate yet when the first presentation starts.
         values["interneuron.dev_kept"] = values["interneuron.m_kept"] = 1.0
+    if spec.clipped:
+        assert batch.plasticity.bounds is not None
+        values["excitatory.lowest"], values["excitatory.highest"] = batch.plasticity.bounds
     if not spec.per_presentation:
-        for name, given in (("alpha", batch.alpha), ("b", batch.b), ("tau", batch.tau)):
-            scaled = given * (MILLI if name == "tau" else 1.0)
-            values[f"excitatory.{name}"] = scaled.ravel() if given.ndim == 2 else per_neuron(scaled)
+        of_circuit = {
+            "b": batch.b,
+            "b_inh": np.broadcast_to(batch.b_inh, batch.b.shape),
+            "tau": batch.tau * MILLI,
+            "alpha": batch.alpha,
+        }
+        for name, given in of_circuit.items():
+            neurons = given.ndim == 2
+            values[f"excitatory.{name}"] = given.ravel() if neurons else per_neuron(given)
             if name != "alpha":  # where neurons differ in tau, the interneuron has another
-                values[f"interneuron.{name}"] = scaled[:, 0] if given.ndim == 2 else scaled
-        values["interneuron.tau_inh"] = batch.tau_inh * MILLI
+                one = given[:, 0] if neurons else given
+                values[f"interneuron.{name}"] = np.repeat(one, spec.pools)
+        values["interneuron.tau_inh"] = np.repeat(batch.tau_inh * MILLI, spec.pools)
         values["excitatory.r"] = state.rate.ravel()
-        values["interneuron.r_inh"] = state.rate_inh
+        values["interneuron.r_inh"] = state.rate_inh.ravel()
+        if spec.noisy:
+            values["excitatory.sigma"] = per_neuron(batch.sigma)
+        if spec.n_interneurons:
+            values |= _connections(batch, state)
     return values
+
+
+def _connections(batch: Batch, state: State) -> Values:
+    """What connections are set to: their weights, and the rates on their way."""
+    to_inh, from_inh = batch.connections()
+    now = state.rate_inh.reshape(len(from_inh), -1)
+    line, arriving = [], []
+    for c, (late, weights) in enumerate(zip(batch.delay, from_inh, strict=True)):
+        past = np.empty((0, now.shape[1]))
+        if late and state.past is not None:
+            past = state.past[c, -late:]
+        waiting = np.concatenate([past, now[c : c + 1]])  # (step, interneuron)
+        line.append(waiting.T.ravel())
+        arriving.append(weights @ waiting[0])
+    return {
+        "averaging.weight": to_inh.swapaxes(1, 2).ravel(),
+        "inhibiting.weight": from_inh.ravel(),
+        "line.value": np.concatenate(line),
+        "arriving.r_inh": np.concatenate(arriving),
+    }
+
+
+def _past(batch: Batch, before: State, line: Array) -> Array | None:
+    """Rates of the interneurons that are still on their way, as `State.past` has them."""
+    if before.past is None:
+        return None
+    past, first = np.zeros(before.past.shape), 0
+    for of_circuit, late in zip(past, batch.delay, strict=True):
+        length = past.shape[2] * (late + 1)
+        waiting = line[first : first + length].reshape(-1, late + 1)
+        first += length
+        if late:
+            of_circuit[-late:] = waiting[:, :-1].T
+    return past
 
 
 def _state_after(
@@ -225,15 +300,23 @@ def _state_after(
 ) -> State:
     """State at the end of a run of the network."""
     dt_ms = 1.0 if spec.per_presentation else spec.dt
-    rate, rate_inh = before.rate, before.rate_inh
+    rate, rate_inh, past = before.rate, before.rate_inh, before.past
     if not spec.per_presentation:
         rate = results["excitatory.r"].reshape(rate.shape)
-        rate_inh = results["interneuron.r_inh"]
+        rate_inh = results["interneuron.r_inh"].reshape(rate_inh.shape)
+        if spec.n_interneurons:
+            past = _past(batch, before, results["line.value"])
     if spec.per_synapse:
         weights = _by_neuron(results["feedforward.w"], spec)
         momentum = _by_neuron(results["feedforward.m"], spec)
     else:
-        deviation, momentum = _consolidated(spec, results)
+        last: Any = values["stimulus.values"][-1]  # (circuit, 1 or neuron, input)
+        pattern = (
+            _by_neuron(last, spec)
+            if spec.private
+            else last.reshape(spec.n_circuits, 1, spec.n_inputs)
+        )
+        deviation, momentum = _consolidated(spec, results, pattern)
         weights = batch.w_init + deviation
     return State(
         weights=weights,
@@ -242,18 +325,18 @@ def _state_after(
         rate_inh=rate_inh,
         presentations=before.presentations + spec.n_presentations,
         elapsed=before.elapsed + spec.n_presentations * batch.presentation,
+        past=past,
     )
 
 
-def _consolidated(spec: NetworkSpec, results: Values) -> tuple[Array, Array]:
+def _consolidated(spec: NetworkSpec, results: Values, pattern: Array) -> tuple[Array, Array]:
     """`equations.CONSOLIDATE` after the last presentation, when the network has stopped."""
     deviation = _by_neuron(results["feedforward.dev"], spec)
     momentum = _by_neuron(results["feedforward.m"], spec)
     factor = {
-        name: results[f"interneuron.{name}"].reshape(-1, 1, 1)
+        name: results[f"interneuron.{name}"].reshape(-1, spec.pools, 1)[:, :1]
         for name in ("dev_kept", "dev_from_m", "m_from_dev", "m_kept")
     }
-    pattern = results["inputs.x"].reshape(-1, 1, spec.n_inputs)
     moved, moving = (
         results[f"excitatory.{name}"].reshape(-1, spec.n_neurons, 1) for name in ("moved", "moving")
     )

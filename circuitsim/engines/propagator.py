@@ -300,11 +300,18 @@ class _Run:
 
 
 def _check_circuit(batch: Batch) -> None:
-    if not (batch.published or batch.plasticity.definition.per_presentation):
+    if batch.plasticity.bounds is not None:
+        raise ParameterError(
+            "Plasticity.bounds",
+            "clipped weights need every synapse at every step; use engine='brian2_per_synapse'",
+            batch.plasticity.bounds,
+        )
+    ideal = batch.plasticity.definition.per_presentation and not batch.private
+    if not (batch.published or ideal):
         raise ParameterError(
             "engine",
             "the propagator runs the published linear circuit, without noise and with neurons "
-            "that are alike; use engine='stepper'",
+            "that are alike and see the same; use engine='stepper'",
             "propagator",
         )
 

@@ -66,9 +66,15 @@ def get(engine: str, codegen: str = "auto") -> Engine:
 
 
 def choose(batch: Batch) -> str:
-    """Return what ``"auto"`` stands for: the exact engine where it applies, else the stepper."""
+    """Return what ``"auto"`` stands for: the exact engine where it applies, else the stepper.
+
+    For bounds, and signals of w or x, the only one that has them.
+    """
+    if batch.plasticity.per_synapse:
+        return "brian2_per_synapse"
     linear = batch.plasticity.definition.linear is not None
-    plain = batch.published or batch.plasticity.definition.per_presentation
+    ideal = batch.plasticity.definition.per_presentation and not batch.private
+    plain = batch.published or ideal
     exact = linear and plain and not (batch.record_rates and batch.dt is None)
     return "propagator" if exact else "stepper"
 

@@ -72,10 +72,22 @@ class Before:
             weights=batched("weights", "neuron", "input"),
             velocity=batched("momentum", "neuron", "input"),
             rate=batched("rate", "neuron"),
-            rate_inh=batched("rate_inh"),
+            rate_inh=batched("rate_inh", *(["interneuron"] if self.several else [])),
             presentations=int(same("presentations")),
             elapsed=same("elapsed"),
         )
+
+    @property
+    def several(self) -> bool:
+        """Whether it has interneurons in the plural."""
+        return "rate_inh" in self.start and "interneuron" in self.start["rate_inh"].dims
+
+    def past(self, n_circuits: int) -> Array | None:
+        """Return the rates of the interneurons that are still felt, if inhibition was late."""
+        if "rate_inh_past" not in self.start:
+            return None
+        values = self.array("rate_inh_past", "past", "interneuron")
+        return np.broadcast_to(values, (n_circuits, *values.shape[-2:])).astype(float)
 
     # -- its parameters --------------------------------------------------------------------------
 
@@ -107,6 +119,14 @@ class Before:
         }
         if "tau_inh" not in equations["interneuron"]:
             del values["tau_inh"]
+        if "b_inh" in self.start.coords:
+            values["b_inh"] = self._coordinate("b_inh", "circuit")
+        if "delay" in self.start.coords:
+            values["delay"] = Milliseconds(self._coordinate("delay", "circuit"))
+        if "to_inh" in self.start.coords:
+            values["connect_ei"] = self.array("to_inh", "interneuron", "neuron")
+            values["connect_ie"] = self.array("from_inh", "neuron", "interneuron")
+            values["interneurons"] = self.start.sizes["interneuron"]
         published = Dynamics()
         if equations["excitatory"] == f"dr/dt = {published.excitatory}":
             del equations["excitatory"]
@@ -162,7 +182,8 @@ class Before:
         with suppress(ParameterError):  # a run that does not say them all
             if circuit is not None:
                 mine = self.circuit()
-                names = ("alpha", "tau_ms", "b", "tau_inh_ms", "sigma", "dynamics")
+                names = ("alpha", "tau_ms", "b", "tau_inh_ms", "sigma", "b_inh", "delay_ms")
+                names = (*names, "dynamics", "interneurons", "connect_ei", "connect_ie")
                 pairs += [(name, getattr(mine, name), getattr(circuit, name)) for name in names]
             if plasticity is not None:
                 old = self.plasticity()

@@ -14,7 +14,7 @@ import numpy as np
 from brian2.units import second
 
 from circuitsim.engines.batch import Progress
-from circuitsim.engines.network import build
+from circuitsim.engines.network import BuiltNetwork, build
 from circuitsim.engines.spec import NetworkSpec
 
 # The package's attribute of this name is the active device, not the module.
@@ -49,22 +49,32 @@ def run(spec: NetworkSpec, values: Values, target: str, report: Progress) -> Val
     """
     with one_session(target):
         built = build(spec)
-        for name, value in values.items():
-            group, variable = name.split(".")
-            if group == "stimulus":
-                built.groups[group].values[:] = value
-            else:
-                setattr(built.groups[group], f"{variable}_", value)
+        fill(built, values)
         built.network.run(
             built.duration,
             report=lambda _elapsed, fraction, _start, _duration: report(fraction),
             report_period=0.2 * second,
         )
-        variables = [name.split(".") for name in built.results]
-        return {
-            f"{group}.{variable}": np.array(built.groups[group].variables[variable].get_value())
-            for group, variable in variables
-        }
+        return read(built)
+
+
+def fill(built: BuiltNetwork, values: Values) -> None:
+    """Set the variables of a network, in SI units, by ``"group.variable"``."""
+    for name, value in values.items():
+        group, variable = name.split(".")
+        if variable == "values":
+            built.groups[group].values[:] = value
+        else:
+            setattr(built.groups[group], f"{variable}_", value)
+
+
+def read(built: BuiltNetwork) -> Values:
+    """Return the results of a network, by ``"group.variable"``."""
+    variables = [name.split(".") for name in built.results]
+    return {
+        f"{group}.{variable}": np.array(built.groups[group].variables[variable].get_value())
+        for group, variable in variables
+    }
 
 
 @contextlib.contextmanager

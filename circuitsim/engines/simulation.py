@@ -16,7 +16,7 @@ from circuitsim.engines import registry
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
 from circuitsim.engines.resume import Before
 from circuitsim.inputs import ArrayInputs, InputSource, as_source
-from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, common_length
+from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, common_length, whole_delay
 from circuitsim.public import own
 from circuitsim.validation import (
     ParameterError,
@@ -40,6 +40,7 @@ _CIRCUIT = {
     "b": "b",
     "tau_inh": "tau_inh_ms",
     "sigma": "sigma",
+    "b_inh": "b_inh",
 }
 
 LONG_NAMES = {
@@ -64,6 +65,11 @@ LONG_NAMES = {
     "tau_inh": "time constant of the interneuron",
     "sigma": "standard deviation of the rates' noise",
     "gamma": "pull towards the initial weights",
+    "b_inh": "baseline rate of the interneuron",
+    "delay": "delay of inhibition",
+    "to_inh": "weights of connections to interneurons",
+    "from_inh": "weights of connections from interneurons",
+    "rate_inh_past": "rates of the interneurons before the end, the latest last",
 }
 
 _READY = "getting ready: the code of an engine is compiled once, and kept for later runs"
@@ -241,12 +247,16 @@ def make_batch(
     # Which arguments have a dimension for circuits, and how many circuits they agree on.
     arrays = {name: getattr(circuit, of) for name, of in _CIRCUIT.items()}
     arrays["gamma"] = plasticity.gamma
+    lengths = {"delay": circuit.delay_ms}
+    for name in ("connect_ei", "connect_ie"):
+        if np.ndim(weights_ := getattr(circuit, name)) == 3:
+            lengths[name] = np.asarray(weights_)[:, 0, 0]
     for name, values in arrays.items():
         if isinstance(values, PerNeuron) and values.shape[-1] != n_neurons:
             raise ParameterError(
                 f"Circuit.{name}", f"must have one value for each of {n_neurons} neurons", values
             )
-    lengths = dict(arrays)
+    lengths |= arrays
     if weights.ndim == 3:
         lengths["w_init"] = weights[:, 0, 0]
     if len(source.shape) == 3:
@@ -279,11 +289,38 @@ def make_batch(
         step = milliseconds("dt", dt)
         in_range("dt", step, dt, above=0, unit="ms")
         circuit.check_step(step)
+        if circuit.near_the_bound(step):
+            warnings.warn(
+                f"steps of {step:g} ms are near the bound of stability, 2 tau/(1 + alpha): mean "
+                "rates ring more than in continuous time; use a smaller dt",
+                stacklevel=3,
+            )
         steps = whole_steps(duration, step)
 
     if step is not None:
         plasticity.check_step(step)
 
+    seeds = _seeds(seed, n_circuits)
+    delay = np.zeros(n_circuits, dtype=np.int64)
+    connections = None
+    if not per_presentation:
+        if np.any(circuit.delay_ms):
+            if step is None:
+                raise ParameterError(
+                    "Circuit.delay", "needs steps; give dt, not None", circuit.delay
+                )
+            times = np.broadcast_to(circuit.delay_ms, n_circuits)
+            delay[:] = [whole_delay(float(time), step) for time in times]
+        connections = _connections(circuit, seeds, n_neurons)
+        for number, (name, spread, least) in enumerate(
+            (("alpha", circuit.spread_alpha, 0.0), ("tau", circuit.spread_tau, 0.1))
+        ):
+            if spread:
+                drawn = np.array([_drawn(s, number).standard_normal(n_neurons) for s in seeds])
+                whole[name] = whole[name][:, np.newaxis] * np.maximum(1 + spread * drawn, least)
+                arrays[name] = whole[name]
+        if circuit.spread_tau and step is not None and np.any(whole["tau"] <= step / 2):
+            raise ParameterError("dt", "must be < 2 tau of every neuron", dt)
     batch = Batch(
         w_init=np.ascontiguousarray(weights),
         inputs=source,
@@ -296,11 +333,17 @@ def make_batch(
         record=_recorded(record, source.shape[0]),
         record_rates=record_rates,
         arrays=frozenset(
-            name for name, value in arrays.items() if np.ndim(value) > isinstance(value, PerNeuron)
+            name
+            for name, value in (arrays | {"delay": circuit.delay_ms}).items()
+            if np.ndim(value) > isinstance(value, PerNeuron)
         ),
         dynamics=circuit.dynamics,
-        seeds=_seeds(seed, n_circuits),
+        seeds=seeds,
+        delay=delay,
+        to_inh=None if connections is None else connections[0],
+        from_inh=None if connections is None else connections[1],
     )
+    _complete_state(batch, start)
     return batch, common is not None
 
 
@@ -312,6 +355,63 @@ def _seeds(seed: int | Sequence[int], n_circuits: int) -> list[np.random.SeedSeq
     if len(seeds) != n_circuits:
         raise ParameterError("seed", f"must be one, or one for each of {n_circuits} circuits", seed)
     return [np.random.SeedSequence(each, spawn_key=(0,)) for each in seeds]
+
+
+def _drawn(seed: np.random.SeedSequence, number: int) -> np.random.Generator:
+    """Return the stream of what a circuit is made of: no presentation's, whose keys are shorter."""
+    key = (*seed.spawn_key, 0, number)
+    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
+
+
+def _connections(
+    circuit: Circuit, seeds: Sequence[np.random.SeedSequence], n_neurons: int
+) -> tuple[Array, Array] | None:
+    """Weights to and from the interneurons of each circuit; None for one that all connect to."""
+    if not circuit.connected:
+        return None
+    number = circuit.interneurons
+    to_inh = np.full((len(seeds), number, n_neurons), 1 / n_neurons)
+    from_inh = np.full((len(seeds), n_neurons, number), 1 / number)
+    given: Any
+    for place, (name, weights, given) in enumerate(
+        (("connect_ei", to_inh, circuit.connect_ei), ("connect_ie", from_inh, circuit.connect_ie))
+    ):
+        if given is None:
+            continue
+        if np.ndim(given):
+            try:
+                weights[:] = given
+            except ValueError:
+                raise ParameterError(
+                    f"Circuit.{name}", f"must have the shape {weights.shape[1:]}", np.shape(given)
+                ) from None
+            continue
+        for seed, of_circuit in zip(seeds, weights, strict=True):
+            there = _drawn(seed, 2 + place).random(of_circuit.shape) < given
+            if name == "connect_ei":
+                found = there.sum(axis=1, keepdims=True)
+                of_circuit[:] = there / np.maximum(found, 1)
+            else:
+                of_circuit[:] = there / max(float(given) * number, np.finfo(float).tiny)
+    return to_inh, from_inh
+
+
+def _complete_state(batch: Batch, start: xr.Dataset | None) -> None:
+    """Give the state as many interneurons as there are, and their past where it counts."""
+    state, n_circuits, number = batch.state, batch.shape[0], batch.n_interneurons
+    if batch.to_inh is not None and state.rate_inh.shape != (n_circuits, number):
+        if state.rate_inh.ndim > 1:
+            raise ParameterError(
+                "start", f"must have {number} interneurons, as the circuit", state.rate_inh.shape
+            )
+        state.rate_inh = np.repeat(state.rate_inh[:, np.newaxis], number, axis=1)
+    longest = int(batch.delay.max())
+    if longest:
+        past = np.zeros((n_circuits, longest, number))
+        before = None if start is None else Before(start).past(n_circuits)
+        if before is not None and before.shape != past.shape:
+            raise ParameterError("start", "must have the delay of the circuit", before.shape)
+        state.past = past if before is None else before
 
 
 def _initial_weights(w_init: ArrayLike | None, start: xr.Dataset | None) -> Array:
@@ -450,23 +550,37 @@ def _label(batch: Batch, outcome: Outcome) -> xr.Dataset:
     }
     if not batch.plasticity.definition.per_presentation:
         variables["rate"] = (("circuit", "neuron"), state.rate)
-        variables["rate_inh"] = (("circuit",), state.rate_inh)
+        pool = ("circuit", "interneuron")[: state.rate_inh.ndim]
+        variables["rate_inh"] = (pool, state.rate_inh)
+        if state.past is not None:
+            variables["rate_inh_past"] = (("circuit", "past", "interneuron"), state.past)
     if outcome.rate_trace is not None and batch.dt is not None:
         variables["rate_trace"] = (("circuit", "time", "neuron"), outcome.rate_trace)
-        variables["rate_inh_trace"] = (("circuit", "time"), outcome.rate_inh_trace)
+        traced = ("circuit", "time", "interneuron")[: np.ndim(outcome.rate_inh_trace)]  # type: ignore[arg-type]
+        variables["rate_inh_trace"] = (traced, outcome.rate_inh_trace)
         n_steps = outcome.rate_trace.shape[1]
         coordinates["time"] = before.elapsed + batch.dt * np.arange(1, n_steps + 1)
     parameters = {name: getattr(batch, name) for name in (*_CIRCUIT, "gamma")}
     for name, values in parameters.items():
         over = (("circuit",) if name in batch.arrays else ()) + ("neuron",) * (values.ndim - 1)
         coordinates[name] = (over, values if name in batch.arrays else values[0])
+    if batch.delay.any():
+        assert batch.dt is not None
+        parameters["delay"] = late = batch.delay * batch.dt
+        several = "delay" in batch.arrays
+        coordinates["delay"] = (("circuit",), late) if several else ((), float(late[0]))
+    if batch.to_inh is not None:
+        coordinates["to_inh"] = (("circuit", "interneuron", "neuron"), batch.to_inh)
+        coordinates["from_inh"] = (("circuit", "neuron", "interneuron"), batch.from_inh)
+    if not batch.dynamics.raised:
+        del coordinates["b_inh"], parameters["b_inh"]
     dataset = xr.Dataset(variables, coordinates)
     for name in map(str, dataset.variables):
         # A unit of "1" would stand in brackets beside every label of xarray's plots.
-        unit = {"units": "ms"} if name in ("time", "elapsed", "tau", "tau_inh") else {}
+        unit = {"units": "ms"} if name in ("time", "elapsed", "tau", "tau_inh", "delay") else {}
         dataset[name].attrs = {"long_name": LONG_NAMES[name]} | unit
     dataset.attrs = {
-        f"{name}_ms" if name in ("tau", "tau_inh") else name: float(dataset[name])
+        f"{name}_ms" if name in ("tau", "tau_inh", "delay") else name: float(dataset[name])
         for name in parameters
         if not dataset[name].ndim
     }

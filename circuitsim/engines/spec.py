@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from circuitsim.engines.batch import Batch
 from circuitsim.expressions import portable
@@ -33,6 +36,25 @@ class NetworkSpec:
     steps: int
     dt: float  # ms
     record_rates: bool
+    n_interneurons: int = (
+        0  # of a circuit; 0 for one that all neurons share alike, and feel at once
+    )
+    delays: tuple[int, ...] = ()  # steps, of each circuit, where there are interneurons
+    noisy: bool = False
+    private: bool = False
+    clipped: bool = False
+    synaptic: bool = False  # whether the signal has w or x
+
+    @property
+    def pools(self) -> int:
+        """Units for what is averaged over a pool: one for each interneuron."""
+        return max(self.n_interneurons, 1)
+
+    @classmethod
+    def of_json(cls, fields: dict[str, Any]) -> NetworkSpec:
+        """Return the spec that JSON has made lists of."""
+        fields["rate_constants"] = tuple(tuple(pair) for pair in fields["rate_constants"])
+        return cls(**(fields | {"delays": tuple(fields["delays"])}))
 
     @classmethod
     def of(cls, batch: Batch, n_presentations: int, per_synapse: bool) -> NetworkSpec:
@@ -42,10 +64,12 @@ class NetworkSpec:
         # Durations do not matter to ideal rules: one millisecond for each of their updates.
         steps, dt = (1, 1.0) if rule.per_presentation else (batch.steps, batch.dt)
         assert dt is not None  # the engine refuses continuous time
+        apart = batch.to_inh is not None or bool(batch.delay.any())
+        delays = np.broadcast_to(batch.delay, n_circuits).tolist()
         return cls(
             excitatory=portable(batch.dynamics.excitatory),
             interneuron=portable(batch.dynamics.interneuron),
-            signal=portable(rule.signal),
+            signal=portable(batch.signal),
             per_presentation=rule.per_presentation,
             rate=learning_rate.expression,
             rate_constants=tuple(
@@ -60,4 +84,10 @@ class NetworkSpec:
             steps=steps,
             dt=dt,
             record_rates=batch.record_rates,
+            n_interneurons=batch.n_interneurons if apart else 0,
+            delays=tuple(delays) if apart else (),
+            noisy=bool(batch.sigma.any()) and not rule.per_presentation,
+            private=batch.private,
+            clipped=batch.plasticity.bounds is not None,
+            synaptic=rule.per_synapse,
         )

@@ -152,9 +152,7 @@ def _build(work: Path) -> None:
 
     from circuitsim.engines import network
 
-    fields = json.loads((work / "spec.json").read_text())
-    fields["rate_constants"] = tuple(tuple(pair) for pair in fields["rate_constants"])
-    spec = NetworkSpec(**fields)
+    spec = NetworkSpec.of_json(json.loads((work / "spec.json").read_text()))
     brian2.prefs["core.default_float_dtype"] = np.float64
     brian2.set_device("cpp_standalone", build_on_run=False)
     project, target = work / "project", work / "program"
@@ -172,7 +170,7 @@ def _build(work: Path) -> None:
         if group == "rate_trace":
             shape = [-1, spec.n_circuits * spec.n_neurons]
         if group == "rate_inh_trace":
-            shape = [-1, spec.n_circuits]
+            shape = [-1, spec.n_circuits * spec.pools]
         file = os.path.basename(brian2.device.get_array_filename(variable))
         results[name] = (file, np.dtype(variable.dtype).str, shape)
     target.mkdir()

@@ -72,6 +72,13 @@ class Stepper(Engine):
             raise ParameterError(
                 "dt", "the stepper makes steps; use a time, or engine='propagator'", None
             )
+        if batch.plasticity.per_synapse:
+            raise ParameterError(
+                "engine",
+                "the stepper moves weights along the input alone; bounds, and signals of w or x, "
+                "need engine='brian2_per_synapse'",
+                "stepper",
+            )
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return _Run(batch, self.codegen).to_the_end(self._threads, progress)
 
@@ -105,7 +112,8 @@ class _Circuits:
     moved: Array
     velocity: Array
     rate: Array
-    inhibition: Array
+    inhibition: Array  # (circuit, interneuron)
+    past: Array  # (circuit, step, interneuron), the latest last
 
     def of(self, which: slice) -> _Circuits:
         return _Circuits(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
@@ -127,8 +135,11 @@ class _Run:
             state.weights - batch.w_init,
             state.velocity * self.dt,
             np.array(state.rate, order="C"),
-            np.array(state.rate_inh),
+            np.array(state.rate_inh).reshape(batch.shape[0], -1),
+            np.zeros((batch.shape[0], 0, 1)) if state.past is None else np.array(state.past),
         )
+        # The connections of all neurons alike are one number in the loop.
+        self.connections = batch.connections()
         n_circuits, n_neurons, n_inputs = batch.shape
         self.moments = np.empty((2, n_circuits, len(batch.record), n_inputs))
         self.rate_trace: Array | None = None
@@ -136,17 +147,18 @@ class _Run:
         if batch.record_rates:
             n_steps = batch.n_presentations * batch.steps
             self.rate_trace = np.empty((n_circuits, n_steps, n_neurons))
-            self.rate_inh_trace = np.empty((n_circuits, n_steps))
+            self.rate_inh_trace = np.empty((n_circuits, n_steps, batch.n_interneurons))
         self.euler = Euler(batch, _no_kernel)
-        dynamics, signal = batch.dynamics, batch.plasticity.definition.signal
-        neuron, pool = (np.ndim(v) == 2 for v in (batch.alpha, batch.tau))
-        self.texts = (
-            portable(dynamics.excitatory),
-            portable(dynamics.interneuron),
-            portable(signal),
-            neuron,
-            pool,
-            bool(np.any(batch.sigma)),
+        self.kind = _Kind(
+            excitatory=portable(batch.dynamics.excitatory),
+            interneuron=portable(batch.dynamics.interneuron),
+            signal=portable(batch.signal),
+            alpha_of_neurons=batch.alpha.ndim == 2,
+            tau_of_neurons=batch.tau.ndim == 2,
+            noisy=bool(np.any(batch.sigma)),
+            connected=batch.to_inh is not None,
+            late=bool(batch.delay.any()),
+            private=batch.private,
         )
 
     def to_the_end(self, threads: int, progress: Progress | None) -> Outcome:
@@ -163,7 +175,7 @@ class _Run:
             spread: Callable[..., Iterable[Any]] = executor.map if threads > 1 else map
             for start in range(0, batch.n_presentations, BLOCK):
                 stop = min(start + BLOCK, batch.n_presentations)
-                inputs = batch.input_block(start, stop)
+                inputs = self._inputs(start, stop)
                 slots = np.searchsorted(batch.record, np.arange(start + 1, stop + 1))
                 wanted = np.isin(np.arange(start + 1, stop + 1), batch.record)
                 slots = np.where(wanted, slots, -1)
@@ -189,6 +201,12 @@ class _Run:
                     progress(stop / batch.n_presentations)
         return self._outcome()
 
+    def _inputs(self, start: int, stop: int) -> Array:
+        """Inputs of a block, (presentation, circuit, 1 or neuron, input)."""
+        if self.batch.private:
+            return self.batch.private_block(start, stop)
+        return self.batch.input_block(start, stop)[:, :, np.newaxis]
+
     # -- rules of the circuit --------------------------------------------------------------------
 
     def _advance(
@@ -199,27 +217,32 @@ class _Run:
         circuits = self.circuits.of(part)
         n = len(inputs)
         noise = np.empty((len(circuits.w_init), 0, 0, 0))
-        if self.texts[-1]:
-            noise = np.stack(
-                [self._noise(c, start, n) for c in range(*part.indices(batch.shape[0]))]
-            )
+        if self.kind.noisy:
+            numbers = range(*part.indices(batch.shape[0]))
+            noise = np.stack([batch.noise(c, start, start + n) for c in numbers])
         momentum = batch.plasticity.per_step(self.dt).momentum
         parameters = [v[part] for v in (batch.alpha, batch.tau, batch.b, batch.tau_inh)]
-        parameters += [batch.sigma[part], batch.gamma[part]]
+        b_inh = np.broadcast_to(batch.b_inh, batch.shape[0])
+        parameters += [b_inh[part], batch.sigma[part], batch.gamma[part]]
+        connections = [weights[part] for weights in self.connections]
+        delay = np.broadcast_to(batch.delay, batch.shape[0])[part]
         steps = slice(start * batch.steps, (start + n) * batch.steps)
-        traces = np.empty((len(circuits.w_init), 0, 0)), np.empty((len(circuits.w_init), 0))
+        traces = (np.empty((len(circuits.w_init), 0, 0)),) * 2
         if self.rate_trace is not None and self.rate_inh_trace is not None:
             traces = self.rate_trace[part, steps], self.rate_inh_trace[part, steps]
         moments = self.moments[:, part]
         if self.codegen == "numba":
-            kernel = _compiled(*self.texts)
+            kernel = _compiled(self.kind)
             for c in range(len(circuits.w_init)):
                 kernel(
                     circuits.w_init[c],
                     circuits.moved[c],
                     circuits.velocity[c],
                     circuits.rate[c],
-                    circuits.inhibition[c : c + 1],
+                    circuits.inhibition[c],
+                    circuits.past[c],
+                    int(delay[c]),
+                    *(weights[c] for weights in connections),
                     np.array(inputs[:, c], order="C"),
                     rates,
                     noise[c],
@@ -233,25 +256,9 @@ class _Run:
                 )
             return
         _numpy_block(
-            self.texts, circuits, inputs, rates, noise, parameters, momentum, self.dt, slots,
-            moments, traces,
+            self.kind, circuits, inputs, rates, noise, parameters, connections, delay, momentum,
+            self.dt, slots, moments, traces,
         )  # fmt: skip
-
-    def _noise(self, circuit: int, start: int, n: int) -> Array:
-        """Standard normal numbers of some presentations, (presentation, step, neuron).
-
-        Each presentation has a stream of its own, so that numbers depend on the circuit's seed and
-        the presentation's number alone.
-        """
-        batch = self.batch
-        seed = batch.seeds[circuit]
-        drawn = np.empty((n, batch.steps, batch.shape[1]))
-        for i in range(n):
-            number = batch.state.presentations + start + i
-            key = (*seed.spawn_key, number)
-            stream = np.random.SeedSequence(seed.entropy, spawn_key=key)
-            np.random.Generator(np.random.SFC64(stream)).standard_normal(out=drawn[i])
-        return drawn
 
     # -- rules that make one update a presentation -----------------------------------------------
 
@@ -261,13 +268,11 @@ class _Run:
         text = portable(batch.plasticity.definition.signal)
         for x, rate, slot in zip(inputs, rates, slots, strict=True):
             weights = circuits.w_init + circuits.moved
-            z = (weights * x[:, np.newaxis]).sum(axis=-1)
+            z = (weights * x).sum(axis=-1)
             values: dict[str, object] = {"z": z, "z_mean": z.mean(axis=-1, keepdims=True)}
             signal = np.asarray(evaluate(text, values)) * np.ones_like(z)
             circuits.velocity *= batch.plasticity.momentum
-            circuits.velocity -= rate * (
-                signal[..., np.newaxis] * x[:, np.newaxis] + gamma * circuits.moved
-            )
+            circuits.velocity -= rate * (signal[..., np.newaxis] * x + gamma * circuits.moved)
             circuits.moved += circuits.velocity
             _measure(circuits, slot, self.moments)
 
@@ -279,7 +284,8 @@ class _Run:
             weights=batch.w_init + circuits.moved if moved else state.weights,
             velocity=circuits.velocity / self.dt if moved else state.velocity,
             rate=circuits.rate,
-            rate_inh=circuits.inhibition,
+            rate_inh=self._interneurons(circuits.inhibition),
+            past=circuits.past if state.past is not None else None,
             presentations=state.presentations + batch.n_presentations,
             elapsed=state.elapsed + batch.n_presentations * batch.presentation,
         )
@@ -291,10 +297,29 @@ class _Run:
             measures.inverse_snr_from_moments(mean, variance),
             measures.cosine(mean, initial),
             self.rate_trace,
-            self.rate_inh_trace,
+            None if self.rate_inh_trace is None else self._interneurons(self.rate_inh_trace),
         )
         outcome.attributes["codegen"] = self.codegen
         return outcome
+
+    def _interneurons(self, values: Array) -> Array:
+        """Leave out their dimension where there is one that needs no number."""
+        return values if self.batch.to_inh is not None else values[..., 0]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a kernel is made for: equations that have been checked, and what differs in them."""
+
+    excitatory: str
+    interneuron: str
+    signal: str
+    alpha_of_neurons: bool
+    tau_of_neurons: bool
+    noisy: bool
+    connected: bool
+    late: bool
+    private: bool
 
 
 def _no_kernel(*_: Any) -> Any:
@@ -313,12 +338,14 @@ def _measure(circuits: _Circuits, slot: int, moments: Array) -> None:
 
 
 def _numpy_block(
-    texts: tuple[Any, ...],
+    kind: _Kind,
     circuits: _Circuits,
     inputs: Array,
     rates: Array,
     noise: Array,
     parameters: list[Array],
+    connections: list[Array],
+    delay: NDArray[np.int64],
     momentum: float,
     dt: float,
     slots: NDArray[np.int64],
@@ -326,21 +353,30 @@ def _numpy_block(
     traces: tuple[Array, Array],
 ) -> None:
     """Carry circuits through a block of presentations, with arrays over circuits and neurons."""
-    excitatory, interneuron, signal_text, *_, noisy = texts
     column = [v if v.ndim == 2 else v[:, np.newaxis] for v in parameters]
-    alpha, tau, b, tau_inh, sigma, gamma = column
+    alpha, tau, b, tau_inh, b_inh, sigma, gamma = column
+    to_inh, from_inh = connections
     scale = sigma * np.sqrt(2 * dt / tau)
-    constants: dict[str, object] = {"alpha": alpha, "tau": tau, "b": b}
-    # An interneuron is one of its circuit; its equation has no tau where neurons differ in it.
-    of_pool: dict[str, object] = {"tau": tau[:, 0], "b": b[:, 0], "tau_inh": tau_inh[:, 0]}
-    r, h = circuits.rate, circuits.inhibition
+    constants: dict[str, object] = {"alpha": alpha, "tau": tau, "b": b, "b_inh": b_inh}
+    # The equation of an interneuron has no tau where neurons differ in it.
+    of_pool: dict[str, object] = {"b": b, "b_inh": b_inh, "tau_inh": tau_inh, "tau": tau[:, :1]}
+    r = circuits.rate
+    line = [*circuits.past.swapaxes(0, 1), circuits.inhibition]  # the present ones are the last
+    longest, every = len(line), np.arange(len(r))
+
+    def felt() -> Array:
+        now = line[-1] if longest == 1 else np.stack(line[-longest:])[longest - 1 - delay, every]
+        if not kind.connected:
+            return now
+        return (from_inh * now[:, np.newaxis]).sum(axis=-1)
+
     step = 0
     for number, x in enumerate(inputs):
         y, dx, vx = (
-            (weights * x[:, np.newaxis]).sum(axis=-1)
+            (weights * x).sum(axis=-1)
             for weights in (circuits.w_init, circuits.moved, circuits.velocity)
         )
-        square = (x * x).sum(axis=-1)[:, np.newaxis]
+        square = (x * x).sum(axis=-1)
         along, pace = np.zeros_like(r), np.zeros_like(r)
         a, c, e, f = (
             np.ones_like(gamma),
@@ -348,16 +384,25 @@ def _numpy_block(
             np.zeros_like(gamma),
             np.ones_like(gamma),
         )
+        r_inh = felt()
         for t, rate in enumerate(rates[number]):
             z = y + a * dx + c * vx + square * along
-            change = evaluate(excitatory, {"r": r, "r_inh": h[:, np.newaxis], "z": z} | constants)
-            change_inh = evaluate(interneuron, {"r_inh": h, "r_mean": r.mean(axis=-1)} | of_pool)
+            change = evaluate(kind.excitatory, {"r": r, "r_inh": r_inh, "z": z} | constants)
+            r_mean = (
+                (to_inh * r[:, np.newaxis]).sum(axis=-1)
+                if kind.connected
+                else r.mean(axis=-1, keepdims=True)
+            )
+            h = line[-1]
+            change_inh = evaluate(kind.interneuron, {"r_inh": h, "r_mean": r_mean} | of_pool)
             r = r + dt * np.asarray(change)
-            if noisy:
+            if kind.noisy:
                 r = r + scale * noise[:, number, t]
             h = h + dt * np.asarray(change_inh)
-            values: dict[str, object] = {"r": r, "r_inh": h[:, np.newaxis], "b": b}
-            signal = np.asarray(evaluate(signal_text, values))
+            line = [*line[1:], h]
+            r_inh = felt()
+            values: dict[str, object] = {"r": r, "r_inh": r_inh, "b": b, "b_inh": b_inh}
+            signal = np.asarray(evaluate(kind.signal, values))
             pace = momentum * pace - rate * (signal + gamma * along)
             along = along + pace
             e = momentum * e - rate * gamma * a
@@ -368,76 +413,94 @@ def _numpy_block(
                 traces[0][:, step], traces[1][:, step] = r, h
             step += 1
         a, c, e, f = (factor[..., np.newaxis] for factor in (a, c, e, f))
-        x_row = x[:, np.newaxis]
-        moved = a * circuits.moved + c * circuits.velocity + along[..., np.newaxis] * x_row
+        moved = a * circuits.moved + c * circuits.velocity + along[..., np.newaxis] * x
         circuits.velocity[:] = (
-            e * circuits.moved + f * circuits.velocity + pace[..., np.newaxis] * x_row
+            e * circuits.moved + f * circuits.velocity + pace[..., np.newaxis] * x
         )
         circuits.moved[:] = moved
         _measure(circuits, slots[number], moments)
-    circuits.rate[:], circuits.inhibition[:] = r, h
+    circuits.rate[:], circuits.inhibition[:] = r, line[-1]
+    for back, values_ in enumerate(reversed(line[:-1]), start=1):
+        circuits.past[:, -back] = np.where((back <= delay)[:, np.newaxis], values_, 0.0)
 
 
 _KERNEL = """
-def kernel(w_init, moved, velocity, rate, inhibition, inputs, rates, noise, alpha, tau, b, tau_inh,
-           sigma, gamma, momentum, dt, slots, means, variances, rate_trace, inhibition_trace):
+def kernel(w_init, moved, velocity, rate, h, past, delay, to_inh, from_inh, inputs, rates, noise,
+           alpha, tau, b, tau_inh, b_inh, sigma, gamma, momentum, dt, slots, means, variances,
+           rate_trace, inhibition_trace):
     n_neurons, n_inputs = w_init.shape
-    r_inh = inhibition[0]
+    n_pools = len(h)
     y = np.empty(n_neurons)
     dx = np.empty(n_neurons)
     vx = np.empty(n_neurons)
     along = np.empty(n_neurons)
     pace = np.empty(n_neurons)
     scale = np.empty(n_neurons)
+    squares = np.empty(n_neurons)
+    felt = np.empty(n_neurons)
+    felt_now = np.empty(n_neurons)
+    means_of = np.empty(n_pools)
+    # Rates of the interneurons from the oldest that is felt to the present ones, in a ring.
+    ring = np.empty((delay + 1, n_pools))
+    for back in range(delay):
+        ring[delay - 1 - back] = past[len(past) - 1 - back]
+    ring[delay] = h
+    newest = delay
     total = 0.0
     for i in range(n_neurons):
         total += rate[i]
         scale[i] = sigma*math.sqrt(2.0*dt/{tau})
     r_mean = total/n_neurons
+    late = ring[0, 0]
+    late_now = late
+    present = h[0]
+    {feel}
+    for i in range(n_neurons):
+        felt[i] = felt_now[i]
     step = 0
     for number in range(inputs.shape[0]):
-        x = inputs[number]
         square = 0.0
-        for j in range(n_inputs):
-            square += x[j]*x[j]
         for i in range(n_neurons):
-            of_init = of_moved = of_velocity = 0.0
+            x = inputs[number, {own}]
+            of_init = of_moved = of_velocity = square = 0.0
             for j in range(n_inputs):
                 of_init += w_init[i, j]*x[j]
                 of_moved += moved[i, j]*x[j]
                 of_velocity += velocity[i, j]*x[j]
-            y[i], dx[i], vx[i] = of_init, of_moved, of_velocity
+                square += x[j]*x[j]
+            y[i], dx[i], vx[i], squares[i] = of_init, of_moved, of_velocity, square
             along[i] = pace[i] = 0.0
         a, c, e, f = 1.0, 0.0, 0.0, 1.0
         for t in range(rates.shape[1]):
             learning = rates[number, t]
-            new_inh = r_inh + dt*({interneuron})
+            {pools}
             total = 0.0
             for i in range(n_neurons):
                 r = rate[i]
                 p = along[i]
-                z = y[i] + a*dx[i] + c*vx[i] + square*p
+                z = y[i] + a*dx[i] + c*vx[i] + {square}*p
                 r = r + dt*({excitatory}){noise}
                 rate[i] = r
                 total += r
                 q = momentum*pace[i] - learning*(({signal}) + gamma*p)
                 pace[i] = q
                 along[i] = p + q
-            r_inh = new_inh
             r_mean = total/n_neurons
+            {shift}
             e = momentum*e - learning*gamma*a
             a = a + e
             f = momentum*f - learning*gamma*c
             c = c + f
             if rate_trace.size:
                 rate_trace[step] = rate
-                inhibition_trace[step] = r_inh
+                inhibition_trace[step] = {traced}
             step += 1
         slot = slots[number]
         if slot >= 0:
             means[slot] = 0.0
             variances[slot] = 0.0
         for i in range(n_neurons):
+            x = inputs[number, {own}]
             for j in range(n_inputs):
                 d, v = moved[i, j], velocity[i, j]
                 moved[i, j] = a*d + c*v + along[i]*x[j]
@@ -454,19 +517,67 @@ def kernel(w_init, moved, velocity, rate, inhibition, inputs, rates, noise, alph
                     variances[slot, j] += deviation*deviation
             for j in range(n_inputs):
                 variances[slot, j] /= n_neurons
-    inhibition[0] = r_inh
+    {finish}
+    for back in range(len(past)):
+        place = (newest - 1 - back) % (delay + 1)
+        for m in range(n_pools):
+            past[len(past) - 1 - back, m] = ring[place, m] if back < delay else 0.0
 """
+
+# Pieces of it. One interneuron with prompt inhibition, as published, is two numbers.
+_PROMPT = {
+    "feel": "",
+    "pools": """
+            r_inh = present
+            present = r_inh + dt*({interneuron})
+            late_now = present""",
+    "shift": "late = late_now",
+    "traced": "present",
+    "finish": "h[0] = present",
+}
+_LATE = {
+    "feel": "",
+    "pools": """
+            r_inh = present
+            present = r_inh + dt*({interneuron})
+            newest = (newest + 1) % (delay + 1)
+            ring[newest, 0] = present
+            late_now = ring[(newest + 1) % (delay + 1), 0]""",
+    "shift": "late = late_now",
+    "traced": "present",
+    "finish": "h[0] = present",
+}
+_FEEL = """
+{indent}oldest = (newest + 1) % (delay + 1)
+{indent}for i in range(n_neurons):
+{indent}    felt_now[i] = 0.0
+{indent}    for m in range(n_pools):
+{indent}        felt_now[i] += from_inh[i, m]*ring[oldest, m]"""
+_CONNECTED = {
+    "feel": _FEEL.replace("{indent}", "    "),
+    "pools": """
+            for m in range(n_pools):
+                total = 0.0
+                for i in range(n_neurons):
+                    total += to_inh[m, i]*rate[i]
+                means_of[m] = total
+            newest = (newest + 1) % (delay + 1)
+            for m in range(n_pools):
+                r_inh = h[m]
+                r_mean = means_of[m]
+                h[m] = r_inh + dt*({interneuron})
+                ring[newest, m] = h[m]"""
+    + _FEEL.replace("{indent}", "            "),
+    "shift": """
+            for i in range(n_neurons):
+                felt[i] = felt_now[i]""",
+    "traced": "h",
+    "finish": "pass",
+}
 
 
 @lru_cache(maxsize=32)
-def _compiled(
-    excitatory: str,
-    interneuron: str,
-    signal: str,
-    alpha_of_neurons: bool,
-    tau_of_neurons: bool,
-    noisy: bool,
-) -> Any:
+def _compiled(kind: _Kind) -> Any:
     """Compile the kernel of some equations, all of which have been checked."""
     import math
 
@@ -475,14 +586,19 @@ def _compiled(
     def substituted(text: str, names: dict[str, str]) -> str:
         return re.sub(r"\w+", lambda match: names.get(match[0], match[0]), text)
 
-    one = {"alpha": "alpha[i]" if alpha_of_neurons else "alpha"}
-    one["tau"] = "tau[i]" if tau_of_neurons else "tau"
+    one = {"alpha": "alpha[i]" if kind.alpha_of_neurons else "alpha"}
+    one["tau"] = "tau[i]" if kind.tau_of_neurons else "tau"
+    pieces = _CONNECTED if kind.connected else _LATE if kind.late else _PROMPT
+    felt, felt_now = ("felt[i]", "felt_now[i]") if kind.connected else ("late", "late_now")
+    pools = pieces["pools"].replace("{interneuron}", kind.interneuron)
     source = _KERNEL.format(
-        excitatory=substituted(excitatory, one),
-        interneuron=interneuron,
-        signal=substituted(signal, {"r_inh": "new_inh"}),
+        **(pieces | {"pools": pools}),
+        excitatory=substituted(kind.excitatory, one | {"r_inh": felt}),
+        signal=substituted(kind.signal, {"r_inh": felt_now}),
         tau=one["tau"],
-        noise=" + scale[i]*noise[number, t, i]" if noisy else "",
+        noise=" + scale[i]*noise[number, t, i]" if kind.noisy else "",
+        own="i" if kind.private else "0",
+        square="squares[i]" if kind.private else "square",
     )
     # Sums may be reordered and quotients be products: infinities and NaN stay what they are.
     options = {"nogil": True, "fastmath": {"contract", "nsz", "reassoc", "arcp"}}
