@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,7 @@ from circuitsim.values import (
     in_ms,
     is_time,
     ms,
+    per_neuron,
 )
 
 if TYPE_CHECKING:
@@ -259,6 +261,68 @@ class Circuit(Values):
         alike = alike and not (self.spread_alpha or self.spread_tau or self.connected)
         prompt = not (np.any(self.sigma) or np.any(self.delay_ms))
         return self.dynamics.published and alike and prompt
+
+    @property
+    def n_circuits(self) -> int | None:
+        """Length of the arrays over circuits, None if there are none."""
+        return common_length("Circuit", **self.over_circuits())
+
+    def over_circuits(self) -> dict[str, Any]:
+        """Return the parameters that may have one value for each circuit, by their names."""
+        arrays = {
+            "tau": self.tau_ms, "alpha": self.alpha, "b": self.b, "tau_inh": self.tau_inh_ms,
+            "sigma": self.sigma, "b_inh": self.b_inh, "delay": self.delay_ms,
+        }  # fmt: skip
+        for name in ("connect_ei", "connect_ie"):
+            if np.ndim(weights := getattr(self, name)) == 3:
+                arrays[name] = np.asarray(weights)[:, 0, 0]
+        return arrays
+
+    def drawn(
+        self, n_neurons: int, seed: int | Sequence[int] = 0, n_circuits: int | None = None
+    ) -> Circuit:
+        """Return the circuit with all that it leaves to chance: spreads, and connections.
+
+        Parameters
+        ----------
+        n_neurons : int
+            Number of neurons.
+        seed : int or sequence of int
+            As in `circuitsim.simulate`, which draws the same.
+        n_circuits : int, optional
+            How many there are; None for one without a dimension of circuits.
+
+        Raises
+        ------
+        ParameterError
+            If there are not as many seeds as circuits.
+        """
+        values: dict[str, Any] = {"n_neurons": n_neurons}
+        seeds = circuit_seeds(seed, n_circuits or 1)
+        shape = () if n_circuits is None else (n_circuits,)
+        for number, (name, mean, least) in enumerate(
+            (("alpha", self.alpha, 0.0), ("tau", self.tau_ms, 0.1))
+        ):
+            if spread := getattr(self, f"spread_{name}"):
+                numbers = np.array([_drawn(s, number).standard_normal(n_neurons) for s in seeds])
+                factors = np.maximum(1 + spread * numbers, least).reshape(*shape, n_neurons)
+                each = np.asarray(mean)[..., np.newaxis] * factors
+                values[f"spread_{name}"] = 0.0
+                values[name] = per_neuron(each * ms if name == "tau" else each)
+        if self.spread_tau and re.search(r"\btau_inh\b", self.dynamics.interneuron):
+            values["tau_inh"] = self.tau_inh_ms * ms
+        for place, name in enumerate(("connect_ei", "connect_ie")):
+            given = getattr(self, name)
+            if given is None or np.ndim(given):
+                continue
+            dims = (self.interneurons, n_neurons) if place == 0 else (n_neurons, self.interneurons)
+            there = np.array([_drawn(seed, 2 + place).random(dims) < given for seed in seeds])
+            if name == "connect_ei":
+                weights = there / np.maximum(there.sum(axis=-1, keepdims=True), 1)
+            else:
+                weights = there / max(float(given) * self.interneurons, np.finfo(float).tiny)
+            values[name] = weights.reshape(*shape, *dims)
+        return self.replace(**values)
 
     def check_step(self, dt: float) -> None:
         """Raise a `ParameterError` if forward Euler with steps of ``dt`` ms is unstable.
@@ -537,6 +601,29 @@ class Plasticity(Values):
 
     def _repr_html_(self) -> str:
         return self.section().html()
+
+
+def circuit_seeds(seed: int | Sequence[int], n_circuits: int) -> list[np.random.SeedSequence]:
+    """Return a seed for each circuit, from one for all or one for each.
+
+    Raises
+    ------
+    ParameterError
+        If there are not as many.
+    """
+    if np.ndim(seed) == 0:
+        root = integer("seed", seed, minimum=0)
+        return [np.random.SeedSequence(root, spawn_key=(i,)) for i in range(n_circuits)]
+    seeds = [integer("seed", each, minimum=0) for each in np.asarray(seed).ravel()]
+    if len(seeds) != n_circuits:
+        raise ParameterError("seed", f"must be one, or one for each of {n_circuits} circuits", seed)
+    return [np.random.SeedSequence(each, spawn_key=(0,)) for each in seeds]
+
+
+def _drawn(seed: np.random.SeedSequence, number: int) -> np.random.Generator:
+    """Return the stream of what a circuit is made of: no presentation's, whose keys are shorter."""
+    key = (*seed.spawn_key, 0, number)
+    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
 
 
 def _bounds(given: Any) -> tuple[float, float]:

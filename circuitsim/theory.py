@@ -12,6 +12,7 @@ from circuitsim import rules
 from circuitsim.inputs import check_covariance, spectrum
 from circuitsim.public import own
 from circuitsim.validation import (
+    ParameterError,
     array,
     dimensionless,
     in_range,
@@ -59,9 +60,9 @@ def fast_fixed_point(drive: ArrayLike, alpha: ArrayLike = 10.0, b: ArrayLike = 1
 
 def fixed_point(
     w_init: ArrayLike,
-    gamma: float,
+    gamma: ArrayLike,
     rule: str = "circuit",
-    alpha: float = 10.0,
+    alpha: ArrayLike = 10.0,
     covariance: ArrayLike | None = None,
     tau: Quantity = 30 * ms,
     presentation: Quantity | None = None,
@@ -81,9 +82,11 @@ def fixed_point(
     ----------
     w_init : array_like, shape (..., neuron, input)
         Initial weights.
-    gamma : float
+    gamma : float or array, shape (circuit,)
         Strength of the pull towards them; >= 0.
-    rule, alpha, tau, presentation, dt
+    alpha : float or array, shape (circuit,)
+        As in `gains`, or one for each circuit of ``w_init`` (circuit, neuron, input).
+    rule, tau, presentation, dt
         As in `gains`. Without ``presentation`` the rates are taken to be settled at all times. With
         it the transients of each presentation are included, in the limit of small learning rates
         and for independent inputs with zero mean: for ``inhibition_gated`` they make the mean decay
@@ -111,7 +114,29 @@ def fixed_point(
     >>> fixed_point([[0.0], [2.0]], gamma=1.0, rule="mean_subtracted").tolist()
     [[0.5], [1.5]]
     """
-    of_rule = gains(rule, alpha, tau, presentation, dt)
+    if np.ndim(gamma) or np.ndim(alpha):
+        weights = array("w_init", w_init, ("neuron", "input"), ("circuit", "neuron", "input"))
+        several = weights if weights.ndim == 3 else weights[np.newaxis]
+        gammas = dimensionless("gamma", gamma, array=True)
+        alphas = dimensionless("alpha", alpha, array=True)
+        lengths = {np.size(v) for v in (gammas, alphas) if np.ndim(v)} | {len(several)} - {1}
+        if len(lengths) > 1:
+            rule_ = "arrays over circuits must have one length"
+            raise ParameterError("fixed_point", rule_, sorted(lengths))
+        number = lengths.pop() if lengths else 1
+        each = zip(
+            np.broadcast_to(several, (number, *several.shape[1:])),
+            np.broadcast_to(gammas, number),
+            np.broadcast_to(alphas, number),
+            strict=True,
+        )
+        return np.stack(
+            [
+                fixed_point(w, float(g), rule, float(a), covariance, tau, presentation, dt, limit)
+                for w, g, a in each
+            ]
+        )
+    of_rule = gains(rule, alpha, tau, presentation, dt)  # type: ignore[arg-type]
     pull = dimensionless("gamma", gamma)
     if limit and pull == 0 and of_rule.mean > 0:
         # Far below any pull of interest, and far above where squares of weights underflow.

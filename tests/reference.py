@@ -69,7 +69,9 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
             w = np.clip(w + m, low, high)
             number += 1
         else:
-            noise = batch.noise(circuit, number_shown, number_shown + 1)[0]
+            noise = np.zeros((batch.steps, len(r)))
+            if batch.sigma[circuit]:
+                noise = batch.noise(circuit, number_shown, number_shown + 1)[0]
             for step in range(batch.steps):
                 z = (w * x).sum(axis=1)
                 here = {"z": z, "b": b, "b_inh": batch.b_inh[circuit]} | NAMES

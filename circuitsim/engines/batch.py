@@ -117,6 +117,10 @@ class Batch:
     to_inh: Array | None = None
     from_inh: Array | None = None
 
+    def __post_init__(self) -> None:
+        self.b_inh = np.broadcast_to(self.b_inh, len(self.w_init))
+        self.delay = np.broadcast_to(self.delay, len(self.w_init))
+
     @property
     def published(self) -> bool:
         """Whether Eqs. 7 and 8 hold as they are, for all neurons alike and without noise."""

@@ -241,7 +241,7 @@ def _values(batch: Batch, spec: NetworkSpec, state: State, inputs: Array) -> Val
     if not spec.per_presentation:
         of_circuit = {
             "b": batch.b,
-            "b_inh": np.broadcast_to(batch.b_inh, batch.b.shape),
+            "b_inh": batch.b_inh,
             "tau": batch.tau * MILLI,
             "alpha": batch.alpha,
         }
@@ -285,7 +285,7 @@ def _past(batch: Batch, before: State, line: Array) -> Array | None:
     """Rates of the interneurons that are still on their way, as `State.past` has them."""
     if before.past is None:
         return None
-    past, first = np.zeros(before.past.shape), 0
+    past, first = np.zeros_like(before.past), 0
     for of_circuit, late in zip(past, batch.delay, strict=True):
         length = past.shape[2] * (late + 1)
         waiting = line[first : first + length].reshape(-1, late + 1)

@@ -16,7 +16,15 @@ from circuitsim.engines import registry
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
 from circuitsim.engines.resume import Before
 from circuitsim.inputs import ArrayInputs, InputSource, as_source
-from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, common_length, whole_delay
+from circuitsim.parameters import (
+    DT,
+    PRESENTATION,
+    Circuit,
+    Plasticity,
+    circuit_seeds,
+    common_length,
+    whole_delay,
+)
 from circuitsim.public import own
 from circuitsim.validation import (
     ParameterError,
@@ -245,24 +253,22 @@ def make_batch(
         _warn_if_swapped(weights, source)
 
     # Which arguments have a dimension for circuits, and how many circuits they agree on.
-    arrays = {name: getattr(circuit, of) for name, of in _CIRCUIT.items()}
-    arrays["gamma"] = plasticity.gamma
-    lengths = {"delay": circuit.delay_ms}
-    for name in ("connect_ei", "connect_ie"):
-        if np.ndim(weights_ := getattr(circuit, name)) == 3:
-            lengths[name] = np.asarray(weights_)[:, 0, 0]
-    for name, values in arrays.items():
-        if isinstance(values, PerNeuron) and values.shape[-1] != n_neurons:
-            raise ParameterError(
-                f"Circuit.{name}", f"must have one value for each of {n_neurons} neurons", values
-            )
-    lengths |= arrays
+    lengths = circuit.over_circuits() | {"gamma": plasticity.gamma}
     if weights.ndim == 3:
         lengths["w_init"] = weights[:, 0, 0]
     if len(source.shape) == 3:
         lengths["inputs"] = np.empty(source.shape[1])
     common = common_length("simulate", **lengths)
     n_circuits = common or 1
+    if not plasticity.definition.per_presentation:
+        circuit = circuit.drawn(n_neurons, seed, common)
+    arrays = {name: getattr(circuit, of) for name, of in _CIRCUIT.items()}
+    arrays["gamma"] = plasticity.gamma
+    for name, values in arrays.items():
+        if isinstance(values, PerNeuron) and values.shape[-1] != n_neurons:
+            raise ParameterError(
+                f"Circuit.{name}", f"must have one value for each of {n_neurons} neurons", values
+            )
     weights = np.broadcast_to(weights, (n_circuits, *weights.shape[-2:]))
     whole = {
         name: np.broadcast_to(
@@ -300,27 +306,14 @@ def make_batch(
     if step is not None:
         plasticity.check_step(step)
 
-    seeds = _seeds(seed, n_circuits)
     delay = np.zeros(n_circuits, dtype=np.int64)
-    connections = None
-    if not per_presentation:
-        if np.any(circuit.delay_ms):
-            if step is None:
-                raise ParameterError(
-                    "Circuit.delay", "needs steps; give dt, not None", circuit.delay
-                )
-            times = np.broadcast_to(circuit.delay_ms, n_circuits)
-            delay[:] = [whole_delay(float(time), step) for time in times]
-        connections = _connections(circuit, seeds, n_neurons)
-        for number, (name, spread, least) in enumerate(
-            (("alpha", circuit.spread_alpha, 0.0), ("tau", circuit.spread_tau, 0.1))
-        ):
-            if spread:
-                drawn = np.array([_drawn(s, number).standard_normal(n_neurons) for s in seeds])
-                whole[name] = whole[name][:, np.newaxis] * np.maximum(1 + spread * drawn, least)
-                arrays[name] = whole[name]
-        if circuit.spread_tau and step is not None and np.any(whole["tau"] <= step / 2):
-            raise ParameterError("dt", "must be < 2 tau of every neuron", dt)
+    if np.any(circuit.delay_ms) and not per_presentation:
+        if step is None:
+            raise ParameterError("Circuit.delay", "needs steps; give dt, not None", circuit.delay)
+        times = np.broadcast_to(circuit.delay_ms, n_circuits)
+        delay[:] = [whole_delay(float(time), step) for time in times]
+    connected = circuit.connected and not per_presentation
+
     batch = Batch(
         w_init=np.ascontiguousarray(weights),
         inputs=source,
@@ -338,62 +331,24 @@ def make_batch(
             if np.ndim(value) > isinstance(value, PerNeuron)
         ),
         dynamics=circuit.dynamics,
-        seeds=seeds,
+        seeds=circuit_seeds(seed, n_circuits),
         delay=delay,
-        to_inh=None if connections is None else connections[0],
-        from_inh=None if connections is None else connections[1],
+        to_inh=_weights(circuit, "connect_ei", n_circuits) if connected else None,
+        from_inh=_weights(circuit, "connect_ie", n_circuits) if connected else None,
     )
     _complete_state(batch, start)
     return batch, common is not None
 
 
-def _seeds(seed: int | Sequence[int], n_circuits: int) -> list[np.random.SeedSequence]:
-    if np.ndim(seed) == 0:
-        root = integer("seed", seed, minimum=0)
-        return [np.random.SeedSequence(root, spawn_key=(i,)) for i in range(n_circuits)]
-    seeds = [integer("seed", each, minimum=0) for each in np.asarray(seed).ravel()]
-    if len(seeds) != n_circuits:
-        raise ParameterError("seed", f"must be one, or one for each of {n_circuits} circuits", seed)
-    return [np.random.SeedSequence(each, spawn_key=(0,)) for each in seeds]
-
-
-def _drawn(seed: np.random.SeedSequence, number: int) -> np.random.Generator:
-    """Return the stream of what a circuit is made of: no presentation's, whose keys are shorter."""
-    key = (*seed.spawn_key, 0, number)
-    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
-
-
-def _connections(
-    circuit: Circuit, seeds: Sequence[np.random.SeedSequence], n_neurons: int
-) -> tuple[Array, Array] | None:
-    """Weights to and from the interneurons of each circuit; None for one that all connect to."""
-    if not circuit.connected:
-        return None
-    number = circuit.interneurons
-    to_inh = np.full((len(seeds), number, n_neurons), 1 / n_neurons)
-    from_inh = np.full((len(seeds), n_neurons, number), 1 / number)
-    given: Any
-    for place, (name, weights, given) in enumerate(
-        (("connect_ei", to_inh, circuit.connect_ei), ("connect_ie", from_inh, circuit.connect_ie))
-    ):
-        if given is None:
-            continue
-        if np.ndim(given):
-            try:
-                weights[:] = given
-            except ValueError:
-                raise ParameterError(
-                    f"Circuit.{name}", f"must have the shape {weights.shape[1:]}", np.shape(given)
-                ) from None
-            continue
-        for seed, of_circuit in zip(seeds, weights, strict=True):
-            there = _drawn(seed, 2 + place).random(of_circuit.shape) < given
-            if name == "connect_ei":
-                found = there.sum(axis=1, keepdims=True)
-                of_circuit[:] = there / np.maximum(found, 1)
-            else:
-                of_circuit[:] = there / max(float(given) * number, np.finfo(float).tiny)
-    return to_inh, from_inh
+def _weights(circuit: Circuit, name: str, n_circuits: int) -> Array:
+    """Weights of the connections of each circuit, all of which are drawn already."""
+    assert circuit.n_neurons is not None
+    shape = (circuit.interneurons, circuit.n_neurons)
+    given: Any = getattr(circuit, name)
+    if given is None:  # to or from all of them alike
+        given = 1 / shape[name == "connect_ei"]
+    wanted = (n_circuits, *(shape if name == "connect_ei" else shape[::-1]))
+    return np.array(np.broadcast_to(given, wanted), dtype=float)
 
 
 def _complete_state(batch: Batch, start: xr.Dataset | None) -> None:

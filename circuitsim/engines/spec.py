@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from circuitsim.engines.batch import Batch
 from circuitsim.expressions import portable
 from circuitsim.values import is_time
@@ -65,7 +63,6 @@ class NetworkSpec:
         steps, dt = (1, 1.0) if rule.per_presentation else (batch.steps, batch.dt)
         assert dt is not None  # the engine refuses continuous time
         apart = batch.to_inh is not None or bool(batch.delay.any())
-        delays = np.broadcast_to(batch.delay, n_circuits).tolist()
         return cls(
             excitatory=portable(batch.dynamics.excitatory),
             interneuron=portable(batch.dynamics.interneuron),
@@ -85,7 +82,7 @@ class NetworkSpec:
             dt=dt,
             record_rates=batch.record_rates,
             n_interneurons=batch.n_interneurons if apart else 0,
-            delays=tuple(delays) if apart else (),
+            delays=tuple(batch.delay.tolist()) if apart else (),
             noisy=bool(batch.sigma.any()) and not rule.per_presentation,
             private=batch.private,
             clipped=batch.plasticity.bounds is not None,

@@ -222,10 +222,9 @@ class _Run:
             noise = np.stack([batch.noise(c, start, start + n) for c in numbers])
         momentum = batch.plasticity.per_step(self.dt).momentum
         parameters = [v[part] for v in (batch.alpha, batch.tau, batch.b, batch.tau_inh)]
-        b_inh = np.broadcast_to(batch.b_inh, batch.shape[0])
-        parameters += [b_inh[part], batch.sigma[part], batch.gamma[part]]
+        parameters += [batch.b_inh[part], batch.sigma[part], batch.gamma[part]]
         connections = [weights[part] for weights in self.connections]
-        delay = np.broadcast_to(batch.delay, batch.shape[0])[part]
+        delay = batch.delay[part]
         steps = slice(start * batch.steps, (start + n) * batch.steps)
         traces = (np.empty((len(circuits.w_init), 0, 0)),) * 2
         if self.rate_trace is not None and self.rate_inh_trace is not None:

@@ -1,0 +1,295 @@
+"""Theory of every linear circuit: its signal is A z, and its weights end where A says.
+
+Where a circuit's equations are linear, the settled signal of a rule is A z with one N x N matrix,
+whoever is connected to whom and however neurons differ. Averaged over inputs, the weights W of
+shape (neuron, input) then move by -(A W C + gamma (W - W_init)), and come to rest where that is 0.
+Where every neuron sees an input of its own besides, with the variance s2, they move by
+-s2 diag(A) W more: neuron i's signal follows its own noise by A_ii alone.
+
+`circuitsim.theory.fixed_point` is the special case of neurons that are alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import expm
+
+from circuitsim.dynamics import evaluate
+from circuitsim.inputs import check_covariance, spectrum
+from circuitsim.parameters import Circuit, Plasticity, whole_delay
+from circuitsim.public import own
+from circuitsim.validation import (
+    ParameterError,
+    array,
+    dimensionless,
+    in_range,
+    milliseconds,
+    whole_steps,
+)
+from circuitsim.values import PerNeuron
+
+if TYPE_CHECKING:
+    from brian2.units import Quantity
+
+    from circuitsim.rules import LinearSignal
+
+__dir__ = own(__name__)
+
+Array = NDArray[np.float64]
+
+
+def signal_matrix(
+    circuit: Circuit | None = None,
+    rule: str = "circuit",
+    n_neurons: int = 100,
+    presentation: Quantity | None = None,
+    dt: Quantity | None = None,
+    seed: int = 0,
+) -> Array:
+    """Matrix A with which a rule's signal follows the drive: signal = A z.
+
+    Parameters
+    ----------
+    circuit : Circuit, optional
+        Linear; one. The published one by default.
+    rule : str
+        A linear rule, or one with an average that is.
+    n_neurons : int
+        Number of neurons, where the circuit does not say it.
+    presentation : Quantity, time, optional
+        How long each input is shown, to average the signal over it as rates settle (see
+        `circuitsim.theory.gains`). For ever by default.
+    dt : Quantity, time, optional
+        Step of forward Euler; continuous time by default. Of no effect on settled rates.
+    seed : int
+        Of what the circuit leaves to be drawn, as in `circuitsim.simulate`.
+
+    Returns
+    -------
+    ndarray, shape (neuron, neuron)
+
+    Raises
+    ------
+    ParameterError
+        If the circuit or rule is not linear, or there are several circuits.
+
+    Examples
+    --------
+    >>> signal_matrix(Circuit(2, alpha=1.0)).round(12).tolist()
+    [[0.75, -0.25], [-0.25, 0.75]]
+    """
+    circuit = Circuit() if circuit is None else circuit
+    number = circuit.n_neurons or n_neurons
+    plasticity = Plasticity(rule)
+    found = _matrices(circuit, plasticity, number, None, presentation, dt, seed)
+    return found[0]
+
+
+def end_point(
+    w_init: ArrayLike,
+    circuit: Circuit | None = None,
+    plasticity: Plasticity | None = None,
+    covariance: ArrayLike | None = None,
+    private: float = 0.0,
+    presentation: Quantity | None = None,
+    dt: Quantity | None = None,
+    seed: int = 0,
+) -> Array:
+    """Weights at which a linear circuit comes to rest, averaged over inputs.
+
+    Solves A W C + s2 diag(A) W + gamma (W - W_init) = 0, with A as `signal_matrix` returns it.
+
+    Parameters
+    ----------
+    w_init : array_like, shape (neuron, input) or (circuit, neuron, input)
+        Initial weights.
+    circuit, plasticity : Circuit, Plasticity, optional
+        The published ones by default; arrays of parameters and gamma have one value for each
+        circuit, as in `circuitsim.simulate`.
+    covariance : array_like, shape (input, input), optional
+        C, the mean over inputs of x x^T; the identity by default.
+    private : float
+        Standard deviation of each neuron's own input, as of `circuitsim.inputs.Noisy`.
+    presentation, dt, seed
+        As in `signal_matrix`.
+
+    Returns
+    -------
+    ndarray, shape of ``w_init``
+        NaN in directions in which weights diverge.
+
+    Raises
+    ------
+    ParameterError
+        If the circuit or rule is not linear, or shapes do not fit.
+
+    Examples
+    --------
+    Even the ideal rule loses its mean where inputs are not the same for all:
+
+    >>> w_init = np.ones((100, 1))
+    >>> ideal = Plasticity("mean_subtracted", gamma=0.01)
+    >>> float(end_point(w_init, None, ideal, private=0.1).mean().round(3))
+    0.503
+    """
+    weights = array("w_init", w_init, ("neuron", "input"), ("circuit", "neuron", "input"))
+    plasticity = Plasticity() if plasticity is None else plasticity
+    circuit = Circuit() if circuit is None else circuit
+    own_variance = dimensionless("private", private) ** 2
+    in_range("private", private, private, minimum=0)
+    n_neurons, n_inputs = weights.shape[-2:]
+    values, vectors = np.ones(n_inputs), np.eye(n_inputs)
+    if covariance is not None:
+        values, vectors = spectrum(check_covariance(covariance, n_inputs))
+    n_circuits = len(weights) if weights.ndim == 3 else None
+    matrices = _matrices(circuit, plasticity, n_neurons, n_circuits, presentation, dt, seed)
+    every = np.broadcast_to(weights, (len(matrices), n_neurons, n_inputs))
+    gammas = np.broadcast_to(np.asarray(plasticity.gamma), len(matrices))
+    found = np.empty(every.shape)
+    for matrix, gamma, initial, ends in zip(matrices, gammas, every, found, strict=True):
+        rotated = initial @ vectors
+        for value in np.unique(values):
+            columns = values == value
+            acts = value * matrix + own_variance * np.diag(np.diag(matrix))
+            rotated[:, columns] = _rest(acts, float(gamma), rotated[:, columns])
+        ends[:] = rotated @ vectors.T
+    return found if weights.ndim == 3 or len(matrices) > 1 else found[0]
+
+
+def _rest(acts: Array, gamma: float, initial: Array) -> Array:
+    """Where -(acts w + gamma (w - initial)) is 0, if that is where w goes."""
+    if not acts.any():
+        return initial
+    pulled = acts + gamma * np.eye(len(acts))
+    modes = np.linalg.eigvals(pulled).real
+    if modes.min() <= 1e-12 * np.abs(modes).max():
+        return np.full_like(initial, np.nan)
+    return np.asarray(np.linalg.solve(pulled, gamma * initial), dtype=float)
+
+
+def _matrices(
+    circuit: Circuit,
+    plasticity: Plasticity,
+    n_neurons: int,
+    n_circuits: int | None,
+    presentation: Quantity | None,
+    dt: Quantity | None,
+    seed: int,
+) -> list[Array]:
+    """Signal matrices of all circuits, one if there is no array of parameters."""
+    rule = plasticity.definition
+    rule.gain_of_mean(0.0)  # refuses what has no average that is linear
+    signal = rule.averaged
+    assert signal is not None
+    if rule.per_presentation:
+        matrix = signal.rate * np.eye(n_neurons) + signal.common / n_neurons
+        gammas = np.size(plasticity.gamma) if np.ndim(plasticity.gamma) else 1
+        return [matrix] * (n_circuits or gammas)
+    if not circuit.dynamics.linear:
+        raise ParameterError(
+            "circuit", "must be linear for a closed form", circuit.dynamics.excitatory
+        )
+    given = [circuit.n_circuits, n_circuits]
+    given.append(np.size(plasticity.gamma) if np.ndim(plasticity.gamma) else None)
+    lengths = {length for length in given if length is not None}
+    if len(lengths) > 1:
+        raise ParameterError("circuit", "arrays over circuits must have one length", given)
+    common = lengths.pop() if lengths else None
+    drawn = circuit.drawn(n_neurons, seed, common)
+    times = None
+    if presentation is not None:
+        duration = milliseconds("presentation", presentation)
+        in_range("presentation", duration, presentation, above=0, unit="ms")
+        step = None if dt is None else milliseconds("dt", dt)
+        if step is not None:
+            in_range("dt", step, dt, above=0, unit="ms")
+            drawn.check_step(step)
+            whole_steps(duration, step)
+        times = duration, step
+    alike = drawn.n_circuits is None
+    number = 1 if alike else common or 1
+    made = [_matrix(drawn, signal, n_neurons, c, times) for c in range(number)]
+    return made * (common or 1) if alike else made
+
+
+def _matrix(
+    circuit: Circuit,
+    signal: LinearSignal,
+    n_neurons: int,
+    which: int,
+    times: tuple[float, float | None] | None,
+) -> Array:
+    """Signal matrix of one circuit of which nothing is left to be drawn."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, PerNeuron):
+            return np.asarray(value[which] if value.ndim == 2 else value)
+        return np.asarray(value)[which] if np.ndim(value) else value
+
+    constants = {
+        "alpha": one(circuit.alpha),
+        "tau": one(circuit.tau_ms),
+        "tau_inh": one(circuit.tau_inh_ms),
+        "b": one(circuit.b),
+        "b_inh": one(circuit.b_inh),
+    }
+    to_inh, from_inh = np.full((1, n_neurons), 1 / n_neurons), np.ones((n_neurons, 1))
+    if circuit.connected:
+        m = circuit.interneurons
+        to_inh = _weights(circuit.connect_ei, (m, n_neurons), 1 / n_neurons, which)
+        from_inh = _weights(circuit.connect_ie, (n_neurons, m), 1 / m, which)
+
+    def slopes(text: str, *names: str) -> list[Array]:
+        at_rest = dict.fromkeys(names, 0.0)
+        rest = evaluate(text, constants | at_rest)
+        found = (evaluate(text, constants | at_rest | {name: 1.0}) - rest for name in names)
+        return [np.broadcast_to(slope, n_neurons) for slope in found]
+
+    of_r, of_felt, of_z = slopes(circuit.dynamics.excitatory, "r", "r_inh", "z")
+    of_h, of_mean = (slope[0] for slope in slopes(circuit.dynamics.interneuron, "r_inh", "r_mean"))
+    m = len(to_inh)
+    jacobian = np.zeros((n_neurons + m, n_neurons + m))
+    jacobian[:n_neurons, :n_neurons] = np.diag(of_r)
+    jacobian[:n_neurons, n_neurons:] = of_felt[:, np.newaxis] * from_inh
+    jacobian[n_neurons:, :n_neurons] = of_mean * to_inh
+    jacobian[n_neurons:, n_neurons:] = of_h * np.eye(m)
+    drive = np.zeros((n_neurons + m, n_neurons))
+    drive[:n_neurons] = np.diag(of_z)
+    settled = -np.linalg.solve(jacobian, drive)
+    read = np.hstack([signal.rate * np.eye(n_neurons), signal.common * from_inh])
+    if times is None:
+        return read @ settled
+    duration, step = times
+    delay = float(one(circuit.delay_ms))
+    if step is None:
+        if delay:
+            raise ParameterError("dt", "must be given where inhibition is late", None)
+        lost = expm(jacobian * duration) @ settled - settled
+        return read @ (settled - np.linalg.solve(jacobian * duration, lost))
+
+    # Transients shrink by one matrix a step; of r, r_inh, and r_inh before where it is late.
+    late, n_steps = whole_delay(delay, step), round(duration / step)
+    size = n_neurons + m
+    stepped = np.zeros((size + late * m,) * 2)
+    stepped[:size, :size] = np.eye(size) + step * jacobian
+    if late:
+        stepped[:n_neurons, -m:] = stepped[:n_neurons, n_neurons:size]
+        stepped[:n_neurons, n_neurons:size] = 0
+        stepped[size:, n_neurons:-m] = np.eye(late * m)
+        read = np.hstack([read[:, :n_neurons], np.zeros((n_neurons, late * m)), read[:, -m:]])
+    transient = np.vstack([settled, np.tile(settled[n_neurons:], (late, 1))])
+    total = n_steps * transient
+    for _ in range(n_steps):
+        transient = stepped @ transient
+        total = total - transient
+    return read @ total / n_steps
+
+
+def _weights(given: Any, shape: tuple[int, int], default: float, which: int) -> Array:
+    if given is None:
+        return np.full(shape, default)
+    weights = np.asarray(given)
+    return weights[which] if weights.ndim == 3 else weights
