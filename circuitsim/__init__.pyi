@@ -1,5 +1,6 @@
 from . import initial as initial
 from . import inputs as inputs
+from . import linear as linear
 from . import measures as measures
 from . import rules as rules
 from . import studies as studies

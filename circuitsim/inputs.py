@@ -355,6 +355,10 @@ class StackedInputs:
         patterns = np.stack([source.block(start, stop) for source in self._sources], axis=1)
         return patterns[:, self._which]
 
+    def of_circuits(self, which: slice) -> StackedInputs:
+        """Return those of some circuits."""
+        return StackedInputs(self._sources, self._which[which].tolist())
+
 
 def as_source(inputs: ArrayLike | InputSource) -> InputSource:
     """Return ``inputs`` as a source: itself if it is one, else from an array (`ArrayInputs`)."""

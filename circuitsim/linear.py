@@ -11,6 +11,7 @@ Where every neuron sees an input of its own besides, with the variance s2, they 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def signal_matrix(
     n_neurons: int = 100,
     presentation: Quantity | None = None,
     dt: Quantity | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> Array:
     """Matrix A with which a rule's signal follows the drive: signal = A z.
 
@@ -64,7 +65,7 @@ def signal_matrix(
         `circuitsim.theory.gains`). For ever by default.
     dt : Quantity, time, optional
         Step of forward Euler; continuous time by default. Of no effect on settled rates.
-    seed : int
+    seed : int or sequence of int
         Of what the circuit leaves to be drawn, as in `circuitsim.simulate`.
 
     Returns
@@ -96,7 +97,7 @@ def end_point(
     private: float = 0.0,
     presentation: Quantity | None = None,
     dt: Quantity | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> Array:
     """Weights at which a linear circuit comes to rest, averaged over inputs.
 
@@ -177,7 +178,7 @@ def _matrices(
     n_circuits: int | None,
     presentation: Quantity | None,
     dt: Quantity | None,
-    seed: int,
+    seed: int | Sequence[int],
 ) -> list[Array]:
     """Signal matrices of all circuits, one if there is no array of parameters."""
     rule = plasticity.definition
@@ -281,10 +282,10 @@ def _matrix(
         stepped[size:, n_neurons:-m] = np.eye(late * m)
         read = np.hstack([read[:, :n_neurons], np.zeros((n_neurons, late * m)), read[:, -m:]])
     transient = np.vstack([settled, np.tile(settled[n_neurons:], (late, 1))])
-    total = n_steps * transient
-    for _ in range(n_steps):
-        transient = stepped @ transient
-        total = total - transient
+    # The sum of F^k over all steps, by F (F^n - 1) (F - 1)^-1.
+    still = np.eye(len(stepped))
+    powers = stepped @ (np.linalg.matrix_power(stepped, n_steps) - still)
+    total = n_steps * transient - powers @ np.linalg.solve(stepped - still, transient)
     return read @ total / n_steps
 
 

@@ -109,7 +109,7 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
     if batch.record_rates:
         found |= {
             "rate_trace": np.array(rates).reshape(-1, len(r)),
-            "rate_inh_trace": np.array(rates_inh)[:, 0] if one else np.array(rates_inh),
+            "rate_inh_trace": np.array(rates_inh).reshape((-1,) if one else (-1, len(h))),
         }
     return found
 

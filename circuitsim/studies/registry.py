@@ -16,12 +16,14 @@ CAMPAIGNS = {
     "rates": "circuitsim.studies.rates:Rates",
     "endpoint": "circuitsim.studies.endpoint:Endpoint",
     "layer": "circuitsim.studies.layer:Layer",
+    "robustness": "circuitsim.studies.robustness:Robustness",
     "compare": "circuitsim.studies.comparison:Comparison",
     "predictivity": "circuitsim.studies.predictivity:Predictivity",
 }
 # Those that have no command of their own, with what it says: `circuitsim NAME` draws them.
 FIGURES: dict[str, str] = {
     "layer": "draw how a whole layer sleeps: sheet, kernels, SNR of every pool",
+    "robustness": "draw how much imperfection of a circuit the sharing of weights tolerates",
 }
 
 

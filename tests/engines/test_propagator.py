@@ -238,7 +238,7 @@ class TestInvariances:
             state=State(*(getattr(state, name)[one] for name in STATE)),
             **{
                 name: getattr(batch, name)[one]
-                for name in ("alpha", "tau", "b", "gamma", "tau_inh", "sigma")
+                for name in ("alpha", "tau", "b", "gamma", "tau_inh", "sigma", "b_inh", "delay")
             },
         )
         outcome = Propagator(codegen).run(alone)

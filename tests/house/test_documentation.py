@@ -28,7 +28,7 @@ from PIL import Image
 import circuitsim as cs
 from circuitsim.commands import classify
 
-COMMANDS = ("sweep", "status", "export", "figure4", "companions", "layer", "classify")
+COMMANDS = ("sweep", "status", "export", "figure4", "companions", "layer", "robustness", "classify")
 PAGES = [
     *ROOT.glob("*.md"),
     *(p for p in ROOT.glob("docs/**/*.md") if p.parent.name not in ("notebooks", "gallery")),
@@ -44,6 +44,8 @@ SHORTER = {
     "--jobs 1",
     "companions": "--overwrite --codegen numpy --trials 1 --presentations 8 --long 8 --jobs 1",
     "layer": "--overwrite --size 6 --presentations 2 --jobs 1",
+    "robustness": "--overwrite --codegen numpy --neurons 5 --k 3 --trials 1 --presentations 2 "
+    "--jobs 1",
     "classify train": "--epochs 1 --width 2 --batch-size 64",
 }
 AS_SHOWN = ("--redraw", "--reproduce")  # these refuse others beside them, and are short
@@ -253,7 +255,7 @@ ROOMS = (
     {"public", "version", "processwide", "values", "validation", "plugins", "interrupts", "checks"},
     {"files"},
     {"expressions", "rules", "schedules", "inputs", "initial", "measures", "theory", "equations",
-     "dynamics", "parameters", "typesetting", "description"},
+     "linear", "dynamics", "parameters", "typesetting", "description"},
     {"engines"},
     {"vision"},
     {"running"},
@@ -261,7 +263,7 @@ ROOMS = (
     {"studies"},
     {"notebook"},
     {"commands"},
-    {"sweep", "figure4", "companions", "layer", "status", "export", "classify", "__main__"},
+    {"sweep", "figure4", "companions", "layer", "robustness", "status", "export", "classify", "__main__"},
 )  # fmt: skip
 PACKAGE = ROOT / "circuitsim"
 MODULES = {
