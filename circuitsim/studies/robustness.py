@@ -365,7 +365,7 @@ class Robustness(Listed[Curve]):
                     lines.append(line.rstrip())
         note = "log10 of the inverse SNR of the weights, and share of the mean kept; median of "
         ends = "end: the averaged end point of the linear circuit, which runs approach"
-        return "\n".join([f"{note}{self.trials}", ends, "", *lines])
+        return "\n".join([f"{note}{self.trials} trials", ends, "", *lines])
 
     def caption(self, groups: Groups, command_line: str) -> str:
         """Describe the figure and its settings, as Markdown."""
