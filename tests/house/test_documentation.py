@@ -263,7 +263,8 @@ ROOMS = (
     {"studies"},
     {"notebook"},
     {"commands"},
-    {"sweep", "figure4", "companions", "layer", "robustness", "status", "export", "classify", "__main__"},
+    {"sweep", "figure4", "companions", "layer", "robustness", "status", "export", "classify",
+     "__main__"},
 )  # fmt: skip
 PACKAGE = ROOT / "circuitsim"
 MODULES = {
