@@ -56,6 +56,7 @@ OTHERS = {
     "--help": "all",
     "--nthreads": "dask worker",
     "--write": "benchmarks/engines.py",
+    "--times": "benchmarks/faults.py",
     "--fast": "tests/run.sh",
     "--thorough": "tests/run.sh",
 }
