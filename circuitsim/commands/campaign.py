@@ -422,7 +422,7 @@ def _write_slurm(
     text = slurm.script(command, campaign.parts, output.stem)
     if not file.absolute().parent.is_dir() or file.is_dir():
         raise cli.UsageError(f"--write-slurm {file}: must be a file in a directory that exists")
-    cli.check_new(file, text.encode(), options.overwrite, "write-slurm")
+    cli.check_new(file, text.encode("utf-8", "surrogateescape"), options.overwrite, "write-slurm")
     write_text(file, text)
     print(
         f"sbatch {shlex.quote(str(file))}\nruns {campaign.parts} parts; its last line merges them"
