@@ -15,6 +15,7 @@ from circuitsim.commands import cli
 from circuitsim.commands.images import SLEEP, add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
+    from circuitsim.vision.ranks import Ranks
     from circuitsim.vision.runs import Run
     from circuitsim.vision.sharing import Sharing
     from circuitsim.vision.training import Progress, Trainer
@@ -27,6 +28,7 @@ DESCRIPTION = (
 )
 
 _SHARING = {"method": "--sharing", "learning_rate": "--sharing-rate"}
+_GRACE = 10.0  # seconds in which the first of several processes tells what befalls all
 _ALWAYS = ("border", "periods", "moments")  # have an effect on averaging too
 
 
@@ -38,8 +40,11 @@ def add_options(p: argparse.ArgumentParser) -> None:
     from circuitsim.vision.training import Training
 
     add_data(p.add_argument_group("images"), "digits")
-    shown = ("network", "connectivity", "width", "first_conv")
-    options.add(p.add_argument_group("network"), Architecture, shown)
+    options.add(
+        p.add_argument_group("network"),
+        Architecture,
+        ("network", "connectivity", "width", "first_conv"),
+    )
     of_sleep = ("share_every", "sleep_length")
     awake = [name for name in fields.declared(Training) if name not in of_sleep]
     options.add(p.add_argument_group("awake"), Training, awake)
@@ -82,13 +87,72 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def body(options: argparse.Namespace) -> int:
     """Train a network; return the exit code."""
-    from circuitsim.files import provenance
-    from circuitsim.files.locks import Taken
-    from circuitsim.vision import checkpoints, parallel
+    from circuitsim.vision import ranks
+
+    together = ranks.joined()
+    if together.size == 1:
+        return _train(options, *_prepared(options))
+    if options.dry_run:
+        raise cli.UsageError("--dry-run has no effect with mpirun: leave one of them out")
+    with ranks.together(together):
+        return _train_together(options, together)
+
+
+def _train_together(options: argparse.Namespace, together: Ranks) -> int:
+    """Train as one of several processes, of which the first speaks."""
+    import atexit
+    import os
+    import time
+    from contextlib import ExitStack, redirect_stderr, redirect_stdout
+
+    failed = True
+
+    def leave() -> None:
+        if failed:  # others may wait for this one for ever
+            together.abort(cli.EXIT_FAILED)
+
+    with ExitStack() as silent:
+        if together.rank:
+            nowhere = silent.enter_context(open(os.devnull, "w"))
+            silent.enter_context(redirect_stdout(nowhere))
+            silent.enter_context(redirect_stderr(nowhere))
+        error: Exception | None = None
+        try:
+            run, data = _prepared(options)
+            with _sharing_options():
+                run.trainer(data)  # what is wrong is found before any of them waits for others
+        except Exception as mistake:
+            error = mistake
+        try:
+            together.agreed(error)
+            if together.first(run.plain) != run.plain():
+                error = cli.UsageError("--data: processes have different images; give all the same")
+            together.agreed(error)
+        except Exception:
+            if together.rank == 0:
+                raise
+            return cli.EXIT_USER
+        atexit.register(leave)
+        try:
+            code = _train(options, run, data, together.size)
+        except BaseException as mistake:
+            if together.rank:
+                time.sleep(_GRACE)  # what befalls all is told by the first, which then ends all
+                if isinstance(mistake, Exception):
+                    told = f"{options.prog}: error: in process {together.rank}: {mistake}"
+                    print(told, file=sys.__stderr__, flush=True)
+                together.abort(cli.EXIT_FAILED)
+            raise
+        failed = False
+        return code
+
+
+def _prepared(options: argparse.Namespace) -> tuple[Run, Any]:
+    """Describe the run, or read what goes on, and load its images."""
+    from circuitsim.vision import checkpoints
     from circuitsim.vision.runs import Run
 
     directory: Path = options.output
-    threads = cli.jobs(options.jobs)
     trained = (directory / checkpoints.ARRAYS).exists()
     begun = trained or (directory / checkpoints.DESCRIPTION).exists()
     if trained and not options.resume:
@@ -102,10 +166,21 @@ def body(options: argparse.Namespace) -> int:
         except FileNotFoundError as error:
             raise cli.UsageError(f"--output {error}") from None
         _check_same(options, run)
-        data = load_data(options, run.dataset, run)
-    else:
-        data = load_data(options, options.dataset)
-        run = _described(options, data)
+        return run, load_data(options, run.dataset, run)
+    data = load_data(options, options.dataset)
+    return _described(options, data), data
+
+
+def _train(options: argparse.Namespace, run: Run, data: Any, processes: int = 1) -> int:
+    """Train; processes share this machine's cores unless --jobs says how many each takes."""
+    from circuitsim.files import provenance
+    from circuitsim.files.locks import Taken
+    from circuitsim.vision import parallel
+
+    directory: Path = options.output
+    threads = cli.jobs(options.jobs)
+    if options.jobs is None:
+        threads = max(1, threads // processes)
     if options.dry_run:
         with parallel.threads(threads), _sharing_options():
             for name, value in _estimate(run, data):

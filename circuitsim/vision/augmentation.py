@@ -46,6 +46,8 @@ def augmented(
     flips: bool,
     size: tuple[int, int] | None = None,
     scale: float | None = None,
+    part: slice = slice(None),
+    number: int | None = None,
 ) -> NDArray[np.uint8]:
     """Return a random crop of every image, and mirror every second one or so.
 
@@ -64,26 +66,33 @@ def augmented(
     scale : float, optional
         Resize crops of random size and proportions: of this share of the image's area at least,
         and no longer than 4 : 3 (of bytes in one or three channels).
+    part, number
+        If these images are a part of so many, which: they get what they would among all.
     """
-    number, rows, columns, channels = images.shape
+    own, rows, columns, channels = images.shape
+    number = own if number is None else number
     height, width = size or (rows, columns)
     if scale is not None:
-        images = np.stack([_rescaled(image, rng, (height, width), scale) for image in images])
+        drawn = [_drawn(rng, scale) for _ in range(number)]
+        images = np.stack([
+            _rescaled(image, of, (height, width))
+            for image, of in zip(images, drawn[part], strict=True)
+        ])  # fmt: skip
     elif crop_padding or (height, width) != (rows, columns):
         pad = crop_padding
-        padded = np.zeros((number, rows + 2 * pad, columns + 2 * pad, channels), images.dtype)
+        padded = np.zeros((own, rows + 2 * pad, columns + 2 * pad, channels), images.dtype)
         padded[:, pad : pad + rows, pad : pad + columns] = images
         spare: Any = rows - height + 2 * pad + 1
         if rows - height != columns - width:
             spare = [[spare], [columns - width + 2 * pad + 1]]
-        top, left = rng.integers(spare, size=(2, number))
+        top, left = rng.integers(spare, size=(2, number))[:, part]
         crops = [
             image[t : t + height, c : c + width]
             for image, t, c in zip(padded, top, left, strict=True)
         ]
         images = np.stack(crops)
     if flips:
-        mirrored = np.flatnonzero(rng.random(number) < 0.5)
+        mirrored = np.flatnonzero(rng.random(number)[part] < 0.5)
         images = images.copy()
         images[mirrored] = images[mirrored, :, ::-1]
     return images
@@ -97,17 +106,21 @@ def middle(images: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return images[:, top : top + size[0], left : left + size[1]]
 
 
+def _drawn(rng: np.random.Generator, scale: float) -> tuple[NDArray[Any], ...]:
+    """Shares of the area, proportions and places to try: as many numbers, whichever fits."""
+    shares = rng.uniform(scale, 1, _TRIES)
+    aspects = np.exp(rng.uniform(-np.log(_ASPECT), np.log(_ASPECT), _TRIES))
+    return shares, aspects, rng.random((_TRIES, 2))
+
+
 def _rescaled(
-    image: NDArray[np.uint8], rng: np.random.Generator, size: tuple[int, int], scale: float
+    image: NDArray[np.uint8], drawn: tuple[NDArray[Any], ...], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """A crop of random size, proportions and place, resized."""
     rows, columns, channels = image.shape
     height, width = min(rows, columns), min(rows, columns)
     top, left = (rows - height) // 2, (columns - width) // 2
-    shares = rng.uniform(scale, 1, _TRIES)
-    aspects = np.exp(rng.uniform(-np.log(_ASPECT), np.log(_ASPECT), _TRIES))
-    places = rng.random((_TRIES, 2))  # as many numbers for each image, whichever fits
-    for share, aspect, (down, across) in zip(shares, aspects, places, strict=True):
+    for share, aspect, (down, across) in zip(*drawn, strict=True):
         w = round(np.sqrt(share * rows * columns * aspect))
         h = round(np.sqrt(share * rows * columns / aspect))
         if 0 < w <= columns and 0 < h <= rows:

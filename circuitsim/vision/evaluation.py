@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from circuitsim.public import own
+from circuitsim.vision import ranks
 from circuitsim.vision.augmentation import middle, prepared
 from circuitsim.vision.datasets import ImageSet
 from circuitsim.vision.layers import Array, Conv2D, LocallyConnected2D, cross_entropy, softmax
@@ -35,13 +36,21 @@ def logits(
     Of larger images than the network takes, it is that of their middle.
     ``mean`` and ``deviation`` are those of the channels, for `prepared`.
     """
-    groups = [slice(n, n + AT_A_TIME) for n in range(0, len(images), AT_A_TIME)]
+    together = ranks.here()
+    every = [slice(n, n + AT_A_TIME) for n in range(0, len(images), AT_A_TIME)]
+    groups = every[together.rank :: together.size]
     announce(images, groups)
     size = network.architecture.input_shape[:2]
     parts = [
         network.forward(prepared(middle(images[group], size), mean, deviation)) for group in groups
     ]
-    return np.concatenate(parts)
+    if together.size == 1:
+        return np.concatenate(parts)
+    kind = next(iter(network.parameters().values())).dtype
+    found = np.zeros((len(images), network.architecture.n_classes), kind)
+    for group, part in zip(groups, parts, strict=True):
+        found[group] = part
+    return together.total(found)
 
 
 def evaluate(

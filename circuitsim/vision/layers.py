@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, in_range, integer
-from circuitsim.vision import kernels, memory
+from circuitsim.vision import kernels, memory, ranks
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.parallel import over
 
@@ -420,15 +420,15 @@ class BatchNorm2D(Layer):
 
     def _line(self, moments: _Moments | None, dtype: Any) -> _Line:
         """Return what to do to inputs, from the moments of a batch or else the running ones."""
-        mean, variance = self.state["mean"], self.state["variance"]
+        number, mean, variance = 0, self.state["mean"], self.state["variance"]
         if moments is not None:
-            mean, variance, unbiased = moments.merged()
+            number, mean, variance, unbiased = moments.merged()
             for name, new in (("mean", mean), ("variance", unbiased)):
                 self.state[name] += (self.momentum * (new - self.state[name])).astype(dtype)
         inverse = (1 / np.sqrt(variance + self.epsilon)).astype(dtype)
         mean = mean.astype(dtype)
         factor = self.parameters["scale"] * inverse
-        return _Line(mean, inverse, factor, self.parameters["shift"] - mean * factor)
+        return _Line(mean, inverse, factor, self.parameters["shift"] - mean * factor, number)
 
     def _before(
         self, gradient: Array, y: Array | None, x: Array, line: _Line
@@ -438,7 +438,7 @@ class BatchNorm2D(Layer):
         Where ``y``, the rectified output, is given, ``gradient`` is set to 0 where that is.
         """
         code = kernels.chosen()
-        rows, columns, channels, images = x.shape
+        rows, channels = len(x), x.shape[2]
         totals, products = np.empty((2, rows, channels))
 
         def add_up(h: int) -> None:
@@ -449,7 +449,9 @@ class BatchNorm2D(Layer):
         total, product = totals.sum(axis=0), products.sum(axis=0) * line.inverse
         self.gradients["shift"][...] = total
         self.gradients["scale"][...] = product
-        number = rows * columns * images
+        if ranks.here().size > 1:  # the parameters' gradients are added up later, with all others
+            total, product = ranks.here().total(np.stack([total, product]))
+        number = line.number
         slope = (-line.factor * line.inverse * product / number).astype(x.dtype)
         addend = (-line.factor * total / number - line.mean * slope).astype(x.dtype)
         return lambda h: code.unnormalise(gradient[h], line.factor, slope, addend, x[h])
@@ -462,6 +464,7 @@ class _Line(NamedTuple):
     inverse: Array  # of the standard deviation
     factor: Array
     addend: Array
+    number: int  # of the values that mean and variance are of; 0 where they are the running ones
 
 
 class _Moments:
@@ -483,13 +486,16 @@ class _Moments:
         """Take those of row ``h``."""
         self._code.moments(row, self._means[h], self._squares[h])
 
-    def merged(self) -> tuple[Array, Array, Array]:
-        """Return mean, variance and unbiased variance."""
-        number = len(self._means) * self._in_row
-        mean = self._means.mean(axis=0)
+    def merged(self) -> tuple[int, Array, Array, Array]:
+        """Return the number of values, their mean, variance and unbiased variance, of all ranks."""
+        number, mean = len(self._means) * self._in_row, self._means.mean(axis=0)
+        together = ranks.here()
+        if together.size > 1:
+            count, *sums = together.total(np.concatenate([[number], number * mean]))
+            number, mean = round(count), np.array(sums) / count
         between = self._in_row * np.square(self._means - mean).sum(axis=0)
-        total = self._squares.sum(axis=0) + between
-        return mean, total / number, total / max(number - 1, 1)
+        total = together.total(self._squares.sum(axis=0) + between)
+        return number, mean, total / number, total / max(number - 1, 1)
 
 
 class ReLU(Layer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from circuitsim.files.locks import locked
 from circuitsim.public import own
 from circuitsim.validation import ParameterError
 from circuitsim.values import in_ms, ms
-from circuitsim.vision import checkpoints
+from circuitsim.vision import checkpoints, ranks
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.evaluation import AT_A_TIME
@@ -273,13 +274,19 @@ class Run:
         """
         trainer = self.trainer(data)
         made = provenance.versions() | provenance.made_here() if made is None else made
-        with locked(own_directory(directory) / ".lock", wait=wait):
-            remove_abandoned(entries(directory))
-            if (directory / checkpoints.ARRAYS).exists():
-                self.check_same(directory)
-                trainer.resume(directory)
-            else:
-                self.write(directory, made)
+        with ExitStack() as held:
+
+            def begin() -> None:
+                held.enter_context(locked(own_directory(directory) / ".lock", wait=wait))
+                remove_abandoned(entries(directory))
+                if (directory / checkpoints.ARRAYS).exists():
+                    self.check_same(directory)
+                    trainer.resume(directory)
+                else:
+                    self.write(directory, made)
+
+            ranks.here().first(begin)
+            trainer.follow()
             advanced(trainer.progress, trainer)
             attributes = {
                 "title": "History of the training of an image classifier",

@@ -18,7 +18,7 @@ from circuitsim.checks.fields import declare
 from circuitsim.files import netcdf
 from circuitsim.public import own
 from circuitsim.validation import ParameterError, dimensionless, integer
-from circuitsim.vision import checkpoints
+from circuitsim.vision import checkpoints, ranks
 from circuitsim.vision.augmentation import augmented, prepared
 from circuitsim.vision.awake import Disturbance, check_rate
 from circuitsim.vision.datasets import ImageSet
@@ -375,6 +375,15 @@ class Trainer:
             _check_content(part, images)
         self.different = training.batch_size // training.repetitions  # images of a batch
         self.per_epoch = len(data["train"].labels) // self.different
+        if self.different < ranks.here().size:
+            raise ParameterError(
+                "batch_size", f"must have an image at least for each of {ranks.here().size} "
+                "processes that train together", training.batch_size,
+            )  # fmt: skip
+        if self._awake and ranks.here().size > 1:
+            raise ParameterError(
+                "sharing", "awake is learned by one process; start it without mpirun", "awake"
+            )
         if sharing is not None:
             # A rate that is too high for one of the layers is found before anything starts. This
             # needs no weights, and one sleep's matrices for all layers with equally many inputs.
@@ -464,7 +473,8 @@ class Trainer:
                 progress.seconds += now - began
                 began = now
                 advanced(progress)
-                if now - written > checkpoint_every and progress.batch < self.per_epoch:
+                due = now - written > checkpoint_every and progress.batch < self.per_epoch
+                if self._decided(due):
                     self._write(directory)
                     written = time.monotonic()
             self._end_epoch(began)
@@ -472,6 +482,23 @@ class Trainer:
             self._write_history(directory, attributes)
             written = began = time.monotonic()
             advanced(progress)
+
+    def _decided(self, due: bool) -> bool:
+        """Return what rank 0 says."""
+        together = ranks.here()
+        if together.size == 1:
+            return due
+        return bool(together.total(np.array([float(due and together.rank == 0)]))[0])
+
+    def follow(self) -> None:
+        """Be where rank 0 is, which may have gone on from a checkpoint."""
+        together = ranks.here()
+        if together.size == 1:
+            return
+        self.progress = together.first(lambda: self.progress)
+        self._optimiser.steps = self.progress.batches
+        for array in self._arrays().values():
+            together.shared(array)
 
     def seconds_per_epoch(self, batches: int = 3) -> float:
         """Estimate how long an epoch takes, by training for a few batches; of no further use then.
@@ -524,21 +551,28 @@ class Trainer:
         # makes repetitions a substitute for shared weights.
         chosen = np.repeat(self._chosen(order, progress.batch), training.repetitions)
         rng = _rng(training.seed, _AUGMENTATION, progress.epoch, progress.batch)
-        labels = data.labels[chosen]
+        labels, together, images = data.labels[chosen], ranks.here(), training.batch_size
         number, rest = divmod(progress.batches + 1, training.share_every or math.inf)
         due = asleep and rest == 0
-        crops = self._crops(chosen, rng)
+        crops = self._crops(chosen, rng, images)
         disturbed = self._disturbed(int(number), len(chosen)) if due and self._awake else {}
         logits = self.network.forward(crops, training=True)
         loss, gradient = cross_entropy(logits, labels)
+        found = [loss * len(labels), *(float(s.sum()) for s in hits(logits, labels))]
+        if together.size > 1:
+            found = together.total(np.array(found)).tolist()
+            loss = found[0] / images
+            gradient *= len(labels) / images
         if not math.isfinite(loss):  # before weights, and then checkpoints, are spoilt by it
             raise self._diverged(f"the loss became {loss}")
         self.network.backward(gradient)
+        if together.size > 1:
+            for of in self.network.gradients().values():
+                of[...] = together.total(of)
         self._optimiser.step(training.rate(progress.epoch + progress.batch / self.per_epoch))
-        found = [loss * len(labels), *(float(s.sum()) for s in hits(logits, labels))]
         progress.sums = [a + b for a, b in zip(progress.sums, found, strict=True)]
         # Sums rather than means, so that an epoch can be gone on with in its middle.
-        progress.images += len(labels)
+        progress.images += images
         progress.batch += 1
         progress.batches += 1
         if due and self._awake:
@@ -547,14 +581,26 @@ class Trainer:
             self._sleep(int(number))
 
     def _chosen(self, order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
-        """Return the images of a batch, each once."""
-        return order[batch * self.different : (batch + 1) * self.different]
+        """Return this rank's images of a batch, each once."""
+        return order[batch * self.different : (batch + 1) * self.different][self._part]
 
-    def _crops(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Array:
+    @property
+    def _part(self) -> slice:
+        """Which images of a batch are those of this rank."""
+        return ranks.here().part(self.different)
+
+    def _crops(
+        self, chosen: NDArray[np.int64], rng: np.random.Generator, number: int,
+        part: slice | None = None,
+    ) -> Array:  # fmt: skip
+        """Crops of images, which are this rank's part of so many."""
+        if part is None:
+            mine, times = self._part, self.training.repetitions
+            part = slice(mine.start * times, mine.stop * times)
         training, images = self.training, self._data["train"].images[chosen]
         crops = augmented(
             images, rng, training.crop_padding, training.flips,
-            self.network.architecture.input_shape[:2], training.crop_scale,
+            self.network.architecture.input_shape[:2], training.crop_scale, part, number,
         )  # fmt: skip
         return prepared(crops, self._mean, self._deviation)
 
@@ -598,7 +644,8 @@ class Trainer:
         progress, began = self.progress, time.monotonic()
         self._measure_before_sharing()
         seed, length = self._sleep_seed(number), self._sleep_length()
-        for name, layer in self.network.lc_layers().items():
+        together, layers = ranks.here(), self.network.lc_layers().items()
+        for name, layer in layers if together.rank == 0 else ():
             # One seed for all layers, so that those with equally many inputs share an operator.
             layer.weights = self._sharing.share(layer.weights, layer.geometry, seed, length)
             if self._sharing.moments == "shared":
@@ -607,6 +654,11 @@ class Trainer:
                 for moment in self._optimiser.moments:
                     memory = self._optimiser.state[f"{moment}.{name}.weights"]
                     memory[...] = self._sharing.share_moments(memory, layer.geometry, seed, length)
+        if together.size > 1:  # the result of one for all
+            for name, layer in layers:
+                together.shared(layer.weights)
+                for moment in self._optimiser.moments:
+                    together.shared(self._optimiser.state[f"{moment}.{name}.weights"])
         progress.asleep += time.monotonic() - began
 
     def _sleep_length(self) -> float:
@@ -644,7 +696,9 @@ class Trainer:
             for norm in norms:
                 norm.momentum = 1 / (n + 1)  # makes a running average the mean of all so far
             chosen = rng.choice(number, min(size, number), replace=False)
-            self.network.forward(self._crops(chosen, rng), training=True)
+            part = ranks.here().part(len(chosen))
+            crops = self._crops(chosen[part], rng, len(chosen), part)
+            self.network.forward(crops, training=True)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -676,14 +730,14 @@ class Trainer:
         )
 
     def _write_history(self, directory: Path | None, attributes: Mapping[str, str] | None) -> None:
-        if directory is not None:
+        if directory is not None and ranks.here().rank == 0:
             write_history(directory / HISTORY, self.progress.history, attributes or {})
 
     def _write(self, directory: Path | None) -> None:
         for name, values in self.network.parameters().items():
             if not np.isfinite(values).all():
                 raise self._diverged(f"{name} has numbers that are not finite")
-        if directory is not None:
+        if directory is not None and ranks.here().rank == 0:
             checkpoints.write_arrays(directory, self._arrays(), asdict(self.progress))
 
     def _arrays(self) -> dict[str, Array]:

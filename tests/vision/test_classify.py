@@ -254,9 +254,9 @@ def test_repetitions_are_crops_of_the_same_images(data, tmp_path, monkeypatch):
     batches = []
     crops = training.Trainer._crops
 
-    def watched(self, chosen, rng):
+    def watched(self, chosen, rng, *more):
         batches.append(chosen)
-        return crops(self, chosen, rng)
+        return crops(self, chosen, rng, *more)
 
     monkeypatch.setattr(training, "MEASURED", 0)
     monkeypatch.setattr(training.Trainer, "_crops", watched)
