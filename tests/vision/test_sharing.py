@@ -407,7 +407,7 @@ def test_snr_of_a_layer():
     [
         (
             {"method": "magic"},
-            "Sharing.method: must be one of circuit, inhibition_gated, instant, mean_subtracted, "
+            "Sharing.method: must be one of awake, circuit, inhibition_gated, instant, mean_subtracted, "
             "or a rule, 'name = signal' (got 'magic')",
         ),
         ({"method": "none"}, "Sharing.method: must be one of"),
