@@ -481,7 +481,7 @@ def test_hits_and_confusion(rng):
         ("--connectivity full", "--connectivity full: must be one of conv, lc"),
         ("--sharing often", "--sharing often: must be one of"),
         ("--sharing circuit", "--sharing circuit needs --share-every"),
-        ("--sharing gated", "--sharing gated: must be one of awake, circuit, inhibition_gated, instant,"),
+        ("--sharing gated", "--sharing gated: must be one of awake, circuit, inhibition_gated,"),
         ("--sharing mine=r-q", "--sharing r-q: must use r, r_inh, b, z, z_mean"),
         ("--border awake", "--border has no effect with --sharing none"),
         ("--moments shared", "--moments has no effect with --sharing none"),

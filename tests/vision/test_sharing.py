@@ -407,8 +407,8 @@ def test_snr_of_a_layer():
     [
         (
             {"method": "magic"},
-            "Sharing.method: must be one of awake, circuit, inhibition_gated, instant, mean_subtracted, "
-            "or a rule, 'name = signal' (got 'magic')",
+            "Sharing.method: must be one of awake, circuit, inhibition_gated, instant, "
+            "mean_subtracted, or a rule, 'name = signal' (got 'magic')",
         ),
         ({"method": "none"}, "Sharing.method: must be one of"),
         ({"method": None}, "Sharing.method: must be one of"),
