@@ -141,7 +141,9 @@ def _checked(name: str, given: Any, what: Declared) -> Any:
     if what.choices is not None:
         return one_of(name, given, what.choices())
     if what.kind is int:
-        return integer(name, given, minimum=int(what.minimum or 0))
+        number = integer(name, given, minimum=int(what.minimum or 0))
+        in_range(name, number, given, below=what.below)
+        return number
     if what.kind is float:
         value = dimensionless(name, given)
         unit = "" if what.unit == "1" else what.unit
