@@ -20,7 +20,7 @@ from .studies.plotting import plot as plot
 from .studies.sweep import load as load
 from .studies.sweep import load_weights as load_weights
 from .sweep import sweep as sweep
-from .validation import ParameterError as ParameterError
-from .values import per_neuron as per_neuron
+from .checks.validation import ParameterError as ParameterError
+from .checks.values import per_neuron as per_neuron
 from .version import __version__ as __version__
 from .vision.sheets import simulate_layer as simulate_layer

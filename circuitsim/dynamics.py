@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.expressions import FUNCTIONS, read
-from circuitsim.validation import ParameterError
 
 EXCITATORY_NAMES = ("r", "r_inh", "z", "b", "b_inh", "alpha", "tau")
 INTERNEURON_NAMES = ("r_inh", "r_mean", "b", "b_inh", "tau", "tau_inh")

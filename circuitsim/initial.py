@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import integer, one_of
 from circuitsim.public import own
-from circuitsim.validation import integer, one_of
 
 __dir__ = own(__name__, "MEANS")
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.checks.validation import array as checked_array
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
-from circuitsim.validation import array as checked_array
 
 __dir__ = own(__name__)
 

@@ -18,11 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import expm
 
-from circuitsim.dynamics import evaluate
-from circuitsim.inputs import check_covariance, spectrum
-from circuitsim.parameters import Circuit, Plasticity, whole_delay
-from circuitsim.public import own
-from circuitsim.validation import (
+from circuitsim.checks.validation import (
     ParameterError,
     array,
     dimensionless,
@@ -30,7 +26,11 @@ from circuitsim.validation import (
     milliseconds,
     whole_steps,
 )
-from circuitsim.values import PerNeuron
+from circuitsim.checks.values import PerNeuron
+from circuitsim.dynamics import evaluate
+from circuitsim.inputs import check_covariance, spectrum
+from circuitsim.parameters import Circuit, Plasticity, whole_delay
+from circuitsim.public import own
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks.validation import array
 from circuitsim.public import own
-from circuitsim.validation import array
 
 __dir__ = own(__name__, "SAME_SNR_W")
 

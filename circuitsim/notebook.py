@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from circuitsim import measures, theory
+from circuitsim.checks.validation import ParameterError
+from circuitsim.checks.values import ms
 from circuitsim.engines.simulation import log_spaced, simulate
 from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
 from circuitsim.plots.circuit import kernels
 from circuitsim.plots.style import COLOURS, ENDS, INVERSE_SNR, paper, rule_style
 from circuitsim.public import own
 from circuitsim.rules import RULES
-from circuitsim.validation import ParameterError
-from circuitsim.values import ms
 
 __dir__ = own(__name__)
 

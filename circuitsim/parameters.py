@@ -11,20 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import equations, rules
-from circuitsim.dynamics import Dynamics, dynamics, noisy
-from circuitsim.public import own
-from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
-from circuitsim.theory import stability_bound
-from circuitsim.typesetting import Section, shown
-from circuitsim.validation import (
+from circuitsim.checks.validation import (
     ParameterError,
     dimensionless,
     in_range,
     integer,
     milliseconds,
 )
-from circuitsim.validation import array as checked_array
-from circuitsim.values import (
+from circuitsim.checks.validation import array as checked_array
+from circuitsim.checks.values import (
     Milliseconds,
     PerNeuron,
     TimeField,
@@ -35,6 +30,11 @@ from circuitsim.values import (
     ms,
     per_neuron,
 )
+from circuitsim.dynamics import Dynamics, dynamics, noisy
+from circuitsim.public import own
+from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
+from circuitsim.theory import stability_bound
+from circuitsim.typesetting import Section, shown
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

@@ -18,10 +18,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim import plugins
+from circuitsim.checks import plugins
+from circuitsim.checks.validation import ParameterError, one_of
 from circuitsim.expressions import Expression, read
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, one_of
 
 __dir__ = own(
     __name__, "CIRCUIT_VARIABLES", "ENTRY_POINTS", "POOL_VARIABLES", "RULES", "SYNAPSE_VARIABLES"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks.validation import dimensionless, in_range, milliseconds
+from circuitsim.checks.values import TimeField, Values, in_ms, ms
 from circuitsim.public import own
-from circuitsim.validation import dimensionless, in_range, milliseconds
-from circuitsim.values import TimeField, Values, in_ms, ms
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

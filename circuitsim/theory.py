@@ -9,9 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import expm
 
 from circuitsim import rules
-from circuitsim.inputs import check_covariance, spectrum
-from circuitsim.public import own
-from circuitsim.validation import (
+from circuitsim.checks.validation import (
     ParameterError,
     array,
     dimensionless,
@@ -19,7 +17,9 @@ from circuitsim.validation import (
     milliseconds,
     whole_steps,
 )
-from circuitsim.values import ms
+from circuitsim.checks.values import ms
+from circuitsim.inputs import check_covariance, spectrum
+from circuitsim.public import own
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

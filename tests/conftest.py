@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from circuitsim import plugins, rules
+from circuitsim import rules
+from circuitsim.checks import plugins
 from circuitsim.engines import registry
 
 ROOT = Path(__file__).parents[1]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of
 
 __dir__ = own(__name__)
 

@@ -432,9 +432,9 @@ def _write_slurm(
 
 def _loaded(path: Path, option: str, offer: Offer) -> tuple[Campaign[Any], Groups, str]:
     """Read a result that an option names."""
+    from circuitsim.checks.validation import ParameterError
     from circuitsim.running import results
     from circuitsim.studies.registry import KINDS
-    from circuitsim.validation import ParameterError
 
     try:
         return results.load(path, [KINDS[kind] for kind in offer.kinds])
@@ -500,7 +500,7 @@ def checked_directory(path: Path) -> Path:
     ParameterError
         If it cannot be written to.
     """
-    from circuitsim.validation import ParameterError
+    from circuitsim.checks.validation import ParameterError
 
     home = path if path.exists() else path.absolute().parent
     if not home.is_dir():
@@ -513,7 +513,7 @@ def checked_directory(path: Path) -> Path:
 
 def _checked_output(output: Path, campaign: Campaign[Any], overwrite: bool, figure: bool) -> Path:
     """Return the output's path if the campaign may be written there."""
-    from circuitsim.validation import ParameterError
+    from circuitsim.checks.validation import ParameterError
 
     named = str(output.parent if figure else output)
     if figure:
@@ -553,9 +553,9 @@ def _checked_output(output: Path, campaign: Campaign[Any], overwrite: bool, figu
 
 def _existing(output: Path, campaign: Campaign[Any]) -> Iterator[Campaign[Any]]:
     """Campaigns that an output holds: a finished one, and one that has been begun."""
+    from circuitsim.checks.validation import ParameterError
     from circuitsim.running import records, results, state
     from circuitsim.studies.registry import KINDS
-    from circuitsim.validation import ParameterError
 
     if output.exists() or output.is_symlink():
         try:

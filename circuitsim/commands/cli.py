@@ -257,8 +257,8 @@ def jobs(given: int | None, name: str = "jobs") -> int:
 
     ``name`` is that of the option.
     """
+    from circuitsim.checks.validation import integer
     from circuitsim.running.local import available_cores
-    from circuitsim.validation import integer
 
     if given is None:
         return available_cores()
@@ -267,7 +267,7 @@ def jobs(given: int | None, name: str = "jobs") -> int:
 
 def check_memory(campaign: Campaign[Any]) -> None:
     """Refuse a campaign whose result would not fit into this machine's memory."""
-    from circuitsim.validation import ParameterError
+    from circuitsim.checks.validation import ParameterError
 
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name, needed in campaign.memory().items():
@@ -312,8 +312,8 @@ def _say(prog: str, message: str) -> None:
 
 def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | None:
     """``--alpha 70: Euler with ...`` for an error about a parameter, None for other errors."""
-    from circuitsim.validation import ParameterError, shown
-    from circuitsim.values import Milliseconds, in_ms
+    from circuitsim.checks.validation import ParameterError, shown
+    from circuitsim.checks.values import Milliseconds, in_ms
 
     if not isinstance(error, ParameterError):
         return None

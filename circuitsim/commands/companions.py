@@ -89,7 +89,7 @@ def _figure_chosen(options: argparse.Namespace, figure: Any, groups: Groups) -> 
 
 def _chosen(wanted: Any, available: Any) -> list[str]:
     """Return which of the names available are wanted: all if None is given."""
-    from circuitsim.validation import ParameterError, one_of
+    from circuitsim.checks.validation import ParameterError, one_of
 
     wanted = available if wanted is None else wanted
     for place, name in enumerate(wanted):

@@ -45,8 +45,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def body(options: argparse.Namespace) -> int:
     """Test a network; return the exit code."""
+    from circuitsim.checks.validation import ParameterError
     from circuitsim.files import write_text
-    from circuitsim.validation import ParameterError
     from circuitsim.vision import evaluation
 
     output: Path | None = options.output
@@ -85,8 +85,8 @@ def body(options: argparse.Namespace) -> int:
 
 
 def _checked(directory: Path) -> None:
+    from circuitsim.checks.validation import ParameterError
     from circuitsim.commands.campaign import checked_directory
-    from circuitsim.validation import ParameterError
 
     try:
         checked_directory(directory)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def _panels(options: argparse.Namespace, figure: Any, groups: Groups) -> tuple[Any, Groups]:
     """Take the panels chosen of a figure; both, which are the default, are all there are."""
-    from circuitsim.validation import ParameterError, one_of
+    from circuitsim.checks.validation import ParameterError, one_of
 
     wanted = options.panel
     if wanted == list(type(figure)().panel):

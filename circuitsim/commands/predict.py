@@ -33,7 +33,7 @@ def body(options: argparse.Namespace) -> int:
     """Classify images; return the exit code."""
     import numpy as np
 
-    from circuitsim.validation import integer
+    from circuitsim.checks.validation import integer
     from circuitsim.vision import pictures
 
     top = integer("top", options.top, minimum=1)

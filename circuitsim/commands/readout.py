@@ -70,8 +70,8 @@ def body(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from functools import partial
 
+    from circuitsim.checks.validation import ParameterError
     from circuitsim.commands.progress import line
-    from circuitsim.validation import ParameterError
     from circuitsim.vision.readout import Grid, pixels, readout
 
     study, cells, learned = _circuits(options)
@@ -115,9 +115,9 @@ def body(options: argparse.Namespace) -> int:
 
 def _circuits(options: argparse.Namespace) -> tuple[Study, list[Cell], Array]:
     """The sweep, the circuits chosen, and their weights (neuron, input, circuit)."""
+    from circuitsim.checks.validation import ParameterError
     from circuitsim.studies import sweep
     from circuitsim.studies.sweep import Cell
-    from circuitsim.validation import ParameterError
 
     path = options.weights
     try:

@@ -242,8 +242,8 @@ def _described(options: argparse.Namespace, data: Any) -> Run:
 
 
 def _sharing(options: argparse.Namespace) -> Sharing | None:
+    from circuitsim.checks.values import ms
     from circuitsim.commands.options import chosen
-    from circuitsim.values import ms
     from circuitsim.vision.sharing import Sharing
 
     given = chosen(Sharing, options, _SHARING) | {"tau": options.tau}
@@ -280,7 +280,7 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
 @contextmanager
 def _sharing_options() -> Iterator[None]:
     """Name the option of sharing in an error, not one of the same name."""
-    from circuitsim.validation import ParameterError
+    from circuitsim.checks.validation import ParameterError
 
     of_rule = dict.fromkeys(("Sharing.method", "Rule.name", "Rule.signal"), "sharing")
     options = {"Sharing.learning_rate": "sharing_rate", **of_rule}
@@ -296,8 +296,8 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     """Refuse options that differ both from their defaults and from the run that is to go on."""
     from dataclasses import asdict
 
+    from circuitsim.checks.values import in_ms
     from circuitsim.commands.options import chosen
-    from circuitsim.values import in_ms
     from circuitsim.vision.networks import Architecture
     from circuitsim.vision.sharing import Sharing
     from circuitsim.vision.training import Training

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.dynamics import Dynamics
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import Plasticity
 from circuitsim.rules import Rule
-from circuitsim.validation import ParameterError
 
 Array = NDArray[np.float64]
 Progress = Callable[[float], None]  # called with the fraction done, from 0 to 1

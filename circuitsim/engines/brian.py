@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from circuitsim import measures
+from circuitsim.checks.validation import ParameterError, one_of
+from circuitsim.checks.values import is_time, seconds
 from circuitsim.engines import standalone
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress, State
 from circuitsim.engines.spec import MILLI, NetworkSpec
 from circuitsim.processwide import load_brian2
 from circuitsim.rules import Rule
-from circuitsim.validation import ParameterError, one_of
-from circuitsim.values import is_time, seconds
 
 logger = logging.getLogger("circuitsim")
 

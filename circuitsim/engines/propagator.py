@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from circuitsim import interrupts, measures, processwide
+from circuitsim import measures, processwide
+from circuitsim.checks import interrupts
+from circuitsim.checks.validation import ParameterError, integer, one_of
 from circuitsim.engines import _kernels_numpy
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
@@ -26,7 +28,6 @@ from circuitsim.engines.rows import Pool, reduced
 from circuitsim.engines.schemes import Euler, Scheme, Updates
 from circuitsim.engines.traces import RateTraces
 from circuitsim.rules import LinearSignal, Rule
-from circuitsim.validation import ParameterError, integer, one_of
 
 _NUMBERS = 2**17  # how many inputs, learning rates or rates of a circuit are held at a time
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from circuitsim import plugins
+from circuitsim.checks import plugins
+from circuitsim.checks.validation import ParameterError, one_of
 from circuitsim.engines.batch import Batch, Engine
-from circuitsim.validation import ParameterError, one_of
 
 ENTRY_POINTS = "circuitsim.engines"
 

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from circuitsim import rules, schedules
+from circuitsim.checks.validation import ParameterError, milliseconds, shown
+from circuitsim.checks.values import Milliseconds, per_neuron
 from circuitsim.dynamics import Dynamics
 from circuitsim.engines.batch import Array, State
 from circuitsim.parameters import Circuit, Plasticity
-from circuitsim.validation import ParameterError, milliseconds, shown
-from circuitsim.values import Milliseconds, per_neuron
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

@@ -12,6 +12,15 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.checks import waits
+from circuitsim.checks.validation import (
+    ParameterError,
+    array,
+    in_range,
+    integer,
+    milliseconds,
+    whole_steps,
+)
+from circuitsim.checks.values import PerNeuron
 from circuitsim.engines import registry
 from circuitsim.engines.batch import Array, Batch, Outcome, Progress, State
 from circuitsim.engines.resume import Before
@@ -26,15 +35,6 @@ from circuitsim.parameters import (
     whole_delay,
 )
 from circuitsim.public import own
-from circuitsim.validation import (
-    ParameterError,
-    array,
-    in_range,
-    integer,
-    milliseconds,
-    whole_steps,
-)
-from circuitsim.values import PerNeuron
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from circuitsim.checks.values import is_time
 from circuitsim.engines.batch import Batch
 from circuitsim.expressions import portable
-from circuitsim.values import is_time
 
 MILLI = 1e-3
 

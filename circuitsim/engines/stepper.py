@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim import measures
+from circuitsim.checks.validation import ParameterError, integer, one_of
 from circuitsim.dynamics import evaluate
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.schemes import Euler
 from circuitsim.expressions import portable
 from circuitsim.rules import Rule
-from circuitsim.validation import ParameterError, integer, one_of
 
 BLOCK = 16  # presentations at a time: bounds the memory of noise and of recorded rates
 

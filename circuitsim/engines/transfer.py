@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.engines.batch import Array
 from circuitsim.engines.propagator import Propagator
 from circuitsim.engines.rows import Pool, Rows
@@ -15,7 +16,6 @@ from circuitsim.engines.simulation import make_batch
 from circuitsim.inputs import InputSource, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.dynamics import Dynamics
 from circuitsim.engines.batch import Array, Progress
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import Plasticity
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
 
 __dir__ = own(__name__)
 

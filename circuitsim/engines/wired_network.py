@@ -15,12 +15,12 @@ import numpy as np
 from brian2 import Clock, Network, NeuronGroup, Synapses, TimedArray, linked_var, second
 
 from circuitsim import equations
+from circuitsim.checks.values import is_time, seconds
 from circuitsim.engines.batch import Progress
 from circuitsim.engines.runtime import one_session
 from circuitsim.engines.spec import MILLI
 from circuitsim.engines.wired import Slept, Wired
 from circuitsim.expressions import portable
-from circuitsim.values import is_time, seconds
 
 
 def by_network(wired: Wired, target: str, progress: Progress | None = None) -> Slept:

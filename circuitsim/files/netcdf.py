@@ -23,8 +23,8 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import atomic_write, open_regular
-from circuitsim.validation import ParameterError
 
 _SEAL = b"\ncircuitsim sha256 "
 

@@ -17,6 +17,8 @@ from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import measures, rules, theory
+from circuitsim.checks.validation import ParameterError
+from circuitsim.checks.values import ms
 from circuitsim.dynamics import Dynamics
 from circuitsim.plots.circuit import before_and_after
 from circuitsim.plots.style import (
@@ -33,8 +35,6 @@ from circuitsim.plots.style import (
     panel_letter,
     paper,
 )
-from circuitsim.validation import ParameterError
-from circuitsim.values import ms
 
 _GREY = "0.3"
 _DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
 
 if TYPE_CHECKING:
     import xarray as xr

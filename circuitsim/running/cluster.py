@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import read_text
 from circuitsim.running.runner import IN_FLIGHT
-from circuitsim.validation import ParameterError
 from circuitsim.version import __version__
 
 logger = logging.getLogger("circuitsim")

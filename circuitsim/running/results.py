@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import netcdf, provenance
 from circuitsim.running.campaign import Arrays, Campaign, Group, Groups
-from circuitsim.validation import ParameterError
 
 
 def write(

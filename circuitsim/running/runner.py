@@ -25,6 +25,7 @@ from typing import Any, Generic
 
 import threadpoolctl
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import own_directory, provenance, remove_abandoned
 from circuitsim.files.arrays import BadFile
 from circuitsim.files.locks import Taken, locked
@@ -33,7 +34,6 @@ from circuitsim.running.campaign import Arrays, Campaign, T
 from circuitsim.running.local import LocalPool, ThreadedPool
 from circuitsim.running.records import Place
 from circuitsim.running.store import Memory, Store
-from circuitsim.validation import ParameterError
 
 IN_FLIGHT = 64  # jobs handed to an executor at once; memory stays bounded
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from circuitsim.validation import ParameterError
+from circuitsim.checks.validation import ParameterError
 
 MOST_TASKS = 1000  # Slurm's own limit is 1001, unless a site has set another
 

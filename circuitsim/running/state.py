@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files.arrays import BadFile
 from circuitsim.running import records, results
 from circuitsim.running.campaign import Arrays, Campaign, Groups
 from circuitsim.running.records import Place
 from circuitsim.running.store import Store
-from circuitsim.validation import ParameterError
 
 Kinds = Mapping[str, type[Campaign[Any]]]
 

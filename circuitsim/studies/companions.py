@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks.values import ms
 from circuitsim.engines.simulation import simulate
 from circuitsim.files.provenance import CITATION
 from circuitsim.parameters import Plasticity
 from circuitsim.running.campaign import Groups, Listed, Progress, T
 from circuitsim.studies.figures import FigureCampaign
 from circuitsim.studies.sweep import Study
-from circuitsim.values import ms
 
 
 class Companion(FigureCampaign[T], Listed[T]):

@@ -23,6 +23,7 @@ import numpy as np
 
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
+from circuitsim.checks.validation import ParameterError, one_of
 from circuitsim.public import own
 from circuitsim.running.campaign import (
     NUMBER,
@@ -35,7 +36,6 @@ from circuitsim.running.campaign import (
     chosen_part,
     digest_of,
 )
-from circuitsim.validation import ParameterError, one_of
 from circuitsim.vision import datasets, parallel
 from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.evaluation import SCORES

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from circuitsim import measures, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare, same
+from circuitsim.checks.values import ms
 from circuitsim.inputs import StackedInputs
 from circuitsim.public import own
 from circuitsim.running.campaign import NUMBER, Arrays, Group, Groups, Layout, Progress
@@ -32,7 +33,6 @@ from circuitsim.schedules import ConstantRate
 from circuitsim.studies.companions import Companion, simulated
 from circuitsim.studies.figures import evenly_spaced, listed, with_spread
 from circuitsim.studies.sweep import UNITS, Study
-from circuitsim.values import ms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

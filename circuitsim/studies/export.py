@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import atomic_write
 from circuitsim.files.provenance import CITATION
 from circuitsim.studies.sweep import listed, load_weights, only, study_in
-from circuitsim.validation import ParameterError
 
 SCHEMA = "circuitsim weights"
 SCHEMA_VERSION = 1

@@ -32,13 +32,13 @@ import xarray as xr
 from circuitsim import measures, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare, same
+from circuitsim.checks.values import ms
 from circuitsim.engines import registry
 from circuitsim.files.provenance import CITATION
 from circuitsim.public import own
 from circuitsim.running.campaign import Arrays, Group, Groups, Layout, Progress, chosen_part
 from circuitsim.studies.figures import FigureCampaign, evenly_spaced, listed, with_spread
 from circuitsim.studies.sweep import LIMITS, UNITS, Cell, Study
-from circuitsim.values import ms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

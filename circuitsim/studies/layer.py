@@ -26,12 +26,12 @@ import xarray as xr
 
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files.provenance import CITATION
 from circuitsim.parameters import Circuit, Plasticity
 from circuitsim.public import own
 from circuitsim.running.campaign import NUMBER, Arrays, Group, Groups, Layout, Listed, Progress
 from circuitsim.schedules import ConstantRate
-from circuitsim.validation import ParameterError
 from circuitsim.vision.sheets import simulate_layer
 
 if TYPE_CHECKING:

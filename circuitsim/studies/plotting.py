@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,6 +22,7 @@ import numpy as np
 
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
+from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.files import read_text
 from circuitsim.public import own
 from circuitsim.running.campaign import (
@@ -34,7 +35,6 @@ from circuitsim.running.campaign import (
     Progress,
     digest_of,
 )
-from circuitsim.validation import ParameterError, integer
 from circuitsim.vision import checkpoints, parallel, predictivity
 from circuitsim.vision.archives import BadArchive, read_npy
 from circuitsim.vision.networks import Network

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from circuitsim import linear, measures
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare, same
+from circuitsim.checks.values import ms
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import simulate
 from circuitsim.files.provenance import CITATION
@@ -44,7 +45,6 @@ from circuitsim.public import own
 from circuitsim.running.campaign import NUMBER, Arrays, Group, Groups, Layout, Listed, Progress
 from circuitsim.studies.figures import listed
 from circuitsim.studies.sweep import UNITS, Study
-from circuitsim.values import ms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from circuitsim import measures, rules, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
+from circuitsim.checks.validation import ParameterError, integer, whole_steps
+from circuitsim.checks.values import ms
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import LONG_NAMES, simulate
 from circuitsim.initial import MEANS, mean_kernel
@@ -41,8 +43,6 @@ from circuitsim.running.campaign import (
     shown,
 )
 from circuitsim.studies import tables, timing
-from circuitsim.validation import ParameterError, integer, whole_steps
-from circuitsim.values import ms
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -23,8 +23,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import shown
 from circuitsim.files import open_regular
-from circuitsim.validation import shown
 
 _BLOCK = 2**20
 _SPARE = 2**20  # bytes of an archive that may be headers, and files of no interest

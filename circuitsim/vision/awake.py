@@ -32,8 +32,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer
 from circuitsim.vision import memory
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.layers import Array, LocallyConnected2D

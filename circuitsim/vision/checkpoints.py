@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import arrays as files
 from circuitsim.files import read_text, write_text
-from circuitsim.validation import ParameterError
 
 FORMAT = "circuitsim classifier"
 FORMAT_VERSION = 2  # 2: with a checksum

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import open_regular
-from circuitsim.validation import ParameterError
 from circuitsim.vision.archives import BadArchive, read_members
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/"

@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks.validation import (
+    ParameterError,
+    dimensionless,
+    in_range,
+    integer,
+    one_of,
+    shown,
+)
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer, one_of, shown
 from circuitsim.vision import cifar, folders
 from circuitsim.vision.archives import BadArchive, array_names, read_array
 from circuitsim.vision.folders import set_aside

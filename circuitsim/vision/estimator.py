@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks.validation import ParameterError, shown
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, shown
 from circuitsim.vision import evaluation, parallel
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import ImageSet

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import open_regular
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
 from circuitsim.vision.pictures import EXTENSIONS
 
 __dir__ = own(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, integer
 
 __dir__ = own(__name__)
 

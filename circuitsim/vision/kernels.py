@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
+from circuitsim.checks.validation import ParameterError, one_of
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, one_of
 from circuitsim.vision import _kernels_numpy
 
 __dir__ = own(__name__, "CODES")

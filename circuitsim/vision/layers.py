@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError, in_range, integer
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, in_range, integer
 from circuitsim.vision import kernels, memory, ranks
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.parallel import over

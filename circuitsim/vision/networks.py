@@ -11,8 +11,8 @@ import numpy as np
 
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
+from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, integer
 from circuitsim.vision.layers import (
     Array,
     BatchNorm2D,

@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 import threadpoolctl
 
+from circuitsim.checks.validation import integer
 from circuitsim.public import own
-from circuitsim.validation import integer
 from circuitsim.vision import memory
 
 __dir__ = own(__name__)

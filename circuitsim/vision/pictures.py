@@ -122,7 +122,9 @@ def read(path: Path, shape: tuple[int, int, int], resize: bool = False) -> NDArr
     ParameterError
         If there is no such file, or it is no image that could be read, or has another size.
     """
-    from circuitsim.validation import ParameterError  # takes long, which a decoder should not
+    from circuitsim.checks.validation import (
+        ParameterError,  # takes long, which a decoder should not
+    )
 
     rows, columns, channels = shape
     if channels not in (1, 3):

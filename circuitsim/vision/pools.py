@@ -21,8 +21,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, integer
 from circuitsim.vision.geometry import Geometry
 
 __dir__ = own(__name__)

@@ -33,9 +33,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer
 from circuitsim.files import open_regular
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, in_range, integer
 from circuitsim.vision import pictures
 from circuitsim.vision.augmentation import prepared
 from circuitsim.vision.networks import Network

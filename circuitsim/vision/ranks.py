@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
 
 __dir__ = own(__name__)
 

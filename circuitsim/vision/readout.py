@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
+from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, integer
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset, ImageSet
 from circuitsim.vision.geometry import Geometry

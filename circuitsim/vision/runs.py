@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
+from circuitsim.checks.values import in_ms, ms
 from circuitsim.files import entries, own_directory, provenance, remove_abandoned
 from circuitsim.files.locks import locked
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
-from circuitsim.values import in_ms, ms
 from circuitsim.vision import checkpoints, ranks
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset

@@ -61,16 +61,17 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from circuitsim import measures, plugins, rules
+from circuitsim import measures, rules
 from circuitsim.checks import fields as checks
+from circuitsim.checks import plugins
 from circuitsim.checks.fields import declare
+from circuitsim.checks.validation import ParameterError, one_of
+from circuitsim.checks.values import Milliseconds, in_ms, ms
 from circuitsim.engines.transfer import Transfer, transfer
 from circuitsim.inputs import GaussianInputs
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.public import own
 from circuitsim.schedules import ConstantRate
-from circuitsim.validation import ParameterError, one_of
-from circuitsim.values import Milliseconds, in_ms, ms
 from circuitsim.vision.awake import RATE
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import Pool, pools

@@ -39,14 +39,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import measures, rules
-from circuitsim.engines.batch import Progress
-from circuitsim.engines.simulation import LONG_NAMES
-from circuitsim.engines.wired import Slept, Wired, by_steps
-from circuitsim.inputs import GaussianInputs, as_source
-from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
-from circuitsim.processwide import load_brian2, one_blas_thread
-from circuitsim.public import own
-from circuitsim.validation import (
+from circuitsim.checks.validation import (
     ParameterError,
     array,
     dimensionless,
@@ -56,7 +49,14 @@ from circuitsim.validation import (
     one_of,
     whole_steps,
 )
-from circuitsim.values import PerNeuron
+from circuitsim.checks.values import PerNeuron
+from circuitsim.engines.batch import Progress
+from circuitsim.engines.simulation import LONG_NAMES
+from circuitsim.engines.wired import Slept, Wired, by_steps
+from circuitsim.inputs import GaussianInputs, as_source
+from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
+from circuitsim.processwide import load_brian2, one_blas_thread
+from circuitsim.public import own
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.sharing import BORDERS
 

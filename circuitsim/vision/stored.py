@@ -24,6 +24,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import (
     atomic_write,
     entries,
@@ -34,7 +35,6 @@ from circuitsim.files import (
 )
 from circuitsim.files.locks import locked
 from circuitsim.public import own
-from circuitsim.validation import ParameterError
 from circuitsim.vision.decoding import Ahead, Decoder
 from circuitsim.vision.pictures import Form
 

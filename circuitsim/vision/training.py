@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
+from circuitsim.checks.validation import ParameterError, dimensionless, integer
 from circuitsim.files import netcdf
 from circuitsim.public import own
-from circuitsim.validation import ParameterError, dimensionless, integer
 from circuitsim.vision import checkpoints, ranks
 from circuitsim.vision.augmentation import augmented, prepared
 from circuitsim.vision.awake import Disturbance, check_rate

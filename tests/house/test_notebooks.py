@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from circuitsim import measures, notebook, theory
+from circuitsim.checks.validation import ParameterError
 from circuitsim.notebook import Control, Explorer
-from circuitsim.validation import ParameterError
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuitsim as cs
-from circuitsim import plugins, sweep
+from circuitsim import sweep
+from circuitsim.checks import plugins
 from circuitsim.engines import registry
 from circuitsim.engines.propagator import Propagator
 from circuitsim.expressions import FUNCTIONS, read

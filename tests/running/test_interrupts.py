@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from circuitsim.interrupts import insistent
+from circuitsim.checks.interrupts import insistent
 
 
 @pytest.fixture(autouse=True)

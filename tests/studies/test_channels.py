@@ -11,9 +11,9 @@ from commands import assert_same_data
 
 import circuitsim as cs
 from circuitsim import plots
+from circuitsim.checks.validation import ParameterError
 from circuitsim.studies.sweep import Cell, Study
 from circuitsim.sweep import main
-from circuitsim.validation import ParameterError
 
 GROUPS = ("/", "weights/k2")
 SMALL = "--k 2 --gamma 0.1 0.01 --neurons 6 --trials 2 --presentations 5 --jobs 1".split()  # noqa: SIM905

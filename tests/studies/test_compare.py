@@ -14,13 +14,13 @@ import pytest
 import xarray as xr
 from commands import command, processes_with, wait_for
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.classify import main
 from circuitsim.files import netcdf
 from circuitsim.running import results as files
 from circuitsim.running import runner
 from circuitsim.studies.comparison import Comparison, Job, Variant
 from circuitsim.studies.comparison_report import rows
-from circuitsim.validation import ParameterError
 from circuitsim.vision import datasets, training
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.runs import Run

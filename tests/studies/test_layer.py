@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.studies.layer import Layer, pool_means
-from circuitsim.validation import ParameterError
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.sharing import Sharing
 

@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.classify import main
 from circuitsim.studies.predictivity import Predictivity, Task
-from circuitsim.validation import ParameterError
 from circuitsim.vision import datasets, predictivity
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitsim.validation import ParameterError
+from circuitsim.checks.validation import ParameterError
 from circuitsim.vision.awake import Disturbance, check_rate, decay, repeated
 from circuitsim.vision.datasets import ImageSet
 from circuitsim.vision.geometry import Geometry

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from circuitsim.validation import ParameterError
+from circuitsim.checks.validation import ParameterError
 from circuitsim.vision import cifar, datasets
 
 SMALL = {"data_batch_1": 3, "data_batch_2": 3, "test_batch": 2, "train": 5, "test": 2}

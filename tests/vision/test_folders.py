@@ -17,8 +17,8 @@ from commands import wait_for
 from PIL import Image
 
 from circuitsim import classify
+from circuitsim.checks.validation import ParameterError
 from circuitsim.files import is_alive
-from circuitsim.validation import ParameterError
 from circuitsim.vision import Classifier, datasets, decoding, load, pictures, stored
 from circuitsim.vision.augmentation import augmented, middle
 

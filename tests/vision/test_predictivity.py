@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.cross_decomposition import PLSRegression
 
-from circuitsim.validation import ParameterError
+from circuitsim.checks.validation import ParameterError
 from circuitsim.vision import Classifier, predictivity
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.predictivity import measure, reliability

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from commands import command
 
-from circuitsim.validation import ParameterError
+from circuitsim.checks.validation import ParameterError
 from circuitsim.vision import ranks
 from circuitsim.vision.augmentation import augmented
 

@@ -14,11 +14,11 @@ from scipy.signal import correlate
 from scipy.stats import binomtest
 from sklearn.linear_model import Ridge
 
+from circuitsim.checks.validation import ParameterError
 from circuitsim.commands import cli
 from circuitsim.commands import readout as classify_readout
 from circuitsim.running import results
 from circuitsim.studies.sweep import Study, run_cells
-from circuitsim.validation import ParameterError
 from circuitsim.vision.datasets import Dataset, ImageSet, load
 from circuitsim.vision.readout import PENALTIES, Grid, _pooled, pixels, readout
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import circuitsim as cs
 from circuitsim import measures, theory
+from circuitsim.checks.validation import ParameterError
 from circuitsim.inputs import GaussianInputs
-from circuitsim.validation import ParameterError
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import pools
 from circuitsim.vision.sharing import Sharing, former, layer_inverse_snr_w, layer_snr_w

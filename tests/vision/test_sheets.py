@@ -7,7 +7,7 @@ import pytest
 from brian2 import DimensionMismatchError, ms
 
 import circuitsim as cs
-from circuitsim.validation import ParameterError
+from circuitsim.checks.validation import ParameterError
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.sharing import Sharing
 from circuitsim.vision.sheets import end_point, private_variance

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.checks.names import nearest
+from circuitsim.checks.values import Milliseconds, PerNeuron, in_ms
 from circuitsim.processwide import load_brian2
-from circuitsim.values import Milliseconds, PerNeuron, in_ms
 
 MAX_STEPS = 10_000_000  # in a presentation: more would never end
 

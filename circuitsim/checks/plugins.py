@@ -6,7 +6,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from circuitsim.validation import ParameterError
+from circuitsim.checks.validation import ParameterError
 
 
 @cache
