@@ -6,6 +6,8 @@ from . import rules as rules
 from . import studies as studies
 from . import theory as theory
 from . import vision as vision
+from .checks.validation import ParameterError as ParameterError
+from .checks.values import per_neuron as per_neuron
 from .description import describe as describe
 from .engines.simulation import log_spaced as log_spaced
 from .engines.simulation import simulate as simulate
@@ -20,7 +22,5 @@ from .studies.plotting import plot as plot
 from .studies.sweep import load as load
 from .studies.sweep import load_weights as load_weights
 from .sweep import sweep as sweep
-from .checks.validation import ParameterError as ParameterError
-from .checks.values import per_neuron as per_neuron
 from .version import __version__ as __version__
 from .vision.sheets import simulate_layer as simulate_layer

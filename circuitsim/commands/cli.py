@@ -291,7 +291,10 @@ def refuse_beside(options: argparse.Namespace, command: Any, chosen: str, *allow
     for action in parser(command, "")._actions:
         name = action.dest
         given = getattr(options, name, action.default)
-        if name not in (chosen, *allowed, "help", "version") and given != action.default:
+        hidden = action.default == argparse.SUPPRESS  # another name of an option
+        if hidden or name in (chosen, *allowed, "help", "version"):
+            continue
+        if given != action.default:
             raise UsageError(
                 f"{action.option_strings[0]} has no effect with --{chosen}: leave one of them out"
             )
