@@ -6,11 +6,16 @@ A *pool* is the set of neurons that should share their weights. Bars are means o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim.checks.validation import array
+from circuitsim.checks.validation import ParameterError, array, dimensionless, in_range
 from circuitsim.public import own
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __dir__ = own(__name__, "SAME_SNR_W")
 
@@ -98,6 +103,98 @@ def mean_weight_kept(weights: ArrayLike, w_init: ArrayLike) -> NDArray[np.float6
     mean, initial = _moments(weights)[0], _moments(w_init)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.linalg.norm(mean, axis=-1) / np.linalg.norm(initial, axis=-1)
+
+
+def snr_z(weights: ArrayLike, covariance: ArrayLike) -> NDArray[np.float64]:
+    """Signal-to-noise ratio of what neurons make of their inputs, the drives z_i = w_i x.
+
+    The variance of the mean drive over inputs, wbar C wbar, by that of the neurons' deviations from
+    it, averaged over the pool. Unlike `snr_w` it looks only where inputs go: with fewer patterns
+    than inputs (a singular C) weights keep what they had in all other directions, which no drive
+    tells of.
+
+    Parameters
+    ----------
+    weights : array_like, shape (..., neuron, input)
+        Dimensionless.
+    covariance : array_like, shape (input, input)
+        C of the inputs, symmetric and without negative eigenvalues.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        Infinite where all drives are the same; NaN where there is no drive at all.
+
+    Raises
+    ------
+    ParameterError
+        As `snr_w`; or if C is of another shape, or no covariance.
+
+    Examples
+    --------
+    >>> weights = [[1.0, 4.0], [3.0, -4.0]]
+    >>> float(snr_z(weights, np.eye(2)))
+    0.23529411764705882
+    >>> float(snr_z(weights, [[1.0, 0.0], [0.0, 0.0]]))
+    4.0
+    """
+    w = array("weights", weights, ("...", "neuron", "input"), finite=False)
+    c = array("covariance", covariance, ("input", "other input"))
+    if c.shape != (w.shape[-1],) * 2:
+        raise ParameterError(
+            "covariance", f"must have the shape ({w.shape[-1]}, {w.shape[-1]})", c.shape
+        )
+    scale = np.abs(c).max()
+    if not np.allclose(c, c.T, rtol=0, atol=1e-12 * scale):
+        raise ParameterError("covariance", "must be symmetric", covariance)
+    lowest = float(np.linalg.eigvalsh(c)[0])
+    if lowest < -1e-9 * scale:
+        raise ParameterError("covariance", "must have no negative eigenvalue", lowest)
+    mean = w.mean(axis=-2)
+    deviations = w - mean[..., None, :]
+    signal = np.einsum("...j,jk,...k->...", mean, c, mean)
+    noise = np.einsum("...ij,jk,...ik->...", deviations, c, deviations) / w.shape[-2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.maximum(signal, 0) / np.maximum(noise, 0)
+
+
+def presentations_until(run: xr.Dataset, inverse_snr_w: float) -> xr.DataArray:
+    """Presentations that it takes until weights are so much alike.
+
+    Parameters
+    ----------
+    run : Dataset
+        Of `circuitsim.simulate` or `circuitsim.load`.
+    inverse_snr_w : float
+        > 0; how low `inverse_snr_w` is to be for the first time.
+
+    Returns
+    -------
+    DataArray
+        Number of the first of the presentations recorded at which it is, over whatever other
+        dimensions the run has; NaN where it never is.
+
+    Raises
+    ------
+    ParameterError
+        If the number is not > 0, or the Dataset is no such run.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> curve = xr.DataArray([1.0, 0.2, 0.05, 0.07], dims="presentation", name="inverse_snr_w")
+    >>> run = curve.to_dataset().assign_coords(presentation=[0, 10, 20, 30])
+    >>> float(presentations_until(run, 0.1))
+    20.0
+    """
+    threshold = dimensionless("inverse_snr_w", inverse_snr_w)
+    in_range("inverse_snr_w", threshold, inverse_snr_w, above=0)
+    if "inverse_snr_w" not in run or "presentation" not in run.inverse_snr_w.coords:
+        raise ParameterError("run", "must be what simulate or load returns", type(run).__name__)
+    reached = run.inverse_snr_w <= threshold
+    found = run.presentation.where(reached).min("presentation")
+    names = {"long_name": f"presentations until inverse SNR_w is {threshold:g}"}
+    return found.rename("presentations").assign_attrs(names)
 
 
 def snr_from_moments(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float64]:

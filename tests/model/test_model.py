@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import xarray as xr
 from brian2 import DimensionMismatchError, Hz, ms, second
 from hypothesis import given
 from hypothesis import strategies as st
@@ -321,3 +322,61 @@ def test_description_shows_the_equations_that_are_run():
     assert "(z - z_mean)*x" in ideal
     assert "table" in cs.Circuit(alpha=[1, 2])._repr_html_()
     assert "dr_inh" not in cs.Plasticity()._repr_html_()
+
+
+# -- what drives tell, and when -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_snr_of_drives_is_that_of_a_plain_loop(rank, rng):
+    weights = rng.standard_normal((2, 5, 6))
+    patterns = rng.standard_normal((rank, 6))
+    found = cs.measures.snr_z(weights, patterns.T @ patterns / rank)
+    for pool, ratio in zip(weights, found, strict=True):
+        drives = patterns @ pool.T  # (pattern, neuron)
+        mean = drives.mean(axis=1)
+        expected = np.mean(mean**2) / np.mean((drives - mean[:, None]) ** 2)
+        assert ratio == pytest.approx(expected, rel=1e-12)
+
+
+def test_snr_of_drives_sees_only_where_inputs_go(rng):
+    """With fewer patterns than inputs the pool's drives become one, and its weights do not."""
+    patterns = rng.standard_normal((2, 5))
+    w_init = 1 + rng.standard_normal((20, 5))
+    run = cs.simulate(
+        w_init,
+        patterns[rng.integers(0, 2, 4000)],
+        plasticity=cs.Plasticity("mean_subtracted", gamma=0.0),
+        engine="propagator",
+    )
+    covariance = patterns.T @ patterns / 2
+    before, after = (cs.measures.snr_z(w, covariance) for w in (w_init, run.weights))
+    assert after > 1e6 * before
+    assert run.snr_w[-1] < 10
+
+
+def test_presentations_until(rng):
+    w_init, inputs = 1 + rng.standard_normal((3, 20, 4)), rng.standard_normal((300, 3, 4))
+    run = cs.simulate(w_init, inputs, engine="propagator", record=10)
+    found = cs.measures.presentations_until(run, 0.3)
+    assert found.dims == ("circuit",)
+    for circuit, number in enumerate(found.values):
+        curve = run.inverse_snr_w.isel(circuit=circuit)
+        at = [int(p) for p in curve.presentation if curve.sel(presentation=p) <= 0.3]
+        assert number == min(at)
+    assert np.isnan(cs.measures.presentations_until(run, 1e-30)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: cs.measures.snr_z(w, np.eye(3)), r"shape \(4, 4\)"),
+        (lambda w: cs.measures.snr_z(w, np.triu(np.ones((4, 4)))), "symmetric"),
+        (lambda w: cs.measures.snr_z(w, -np.eye(4)), "negative eigenvalue"),
+        (lambda w: cs.measures.presentations_until(xr.Dataset(), 0.1), "simulate or load"),
+        (lambda w: cs.measures.presentations_until(xr.Dataset(), 0), "> 0"),
+    ],
+)
+def test_measures_refuse(call, message, rng):
+    with pytest.raises(cs.ParameterError, match=message):
+        call(rng.standard_normal((5, 4)))
