@@ -87,7 +87,7 @@ class BrianEngine(Engine):
                 "brian2",
             )
         total = batch.n_presentations
-        length = block_length(total, _most(batch))
+        length = self._length(batch)
         state = batch.state
         traces: list[tuple[Array, Array]] = []
         means, variances = [], []
@@ -139,6 +139,10 @@ class BrianEngine(Engine):
         if self.codegen == "cpp_standalone":
             return (block_length(n_presentations),) * 2
         return 1, min(10, n_presentations)
+
+    def _length(self, batch: Batch) -> int:
+        """Presentations in one run of the network."""
+        return block_length(batch.n_presentations, _most(batch))
 
     def _execute(self, spec: NetworkSpec, values: Values, report: Progress) -> Values:
         if self.codegen == "cpp_standalone":

@@ -196,11 +196,17 @@ def simulate(
     engine = registry.choose(batch) if engine == "auto" else engine
     with waits.told(_READY) if progress is None else nullcontext(progress) as over:
         outcome = registry.get(engine, codegen).run(batch, over)
+    dataset = labelled(batch, outcome, has_circuits, engine)
+    if changed:
+        dataset.attrs["changed"] = changed
+    return dataset
+
+
+def labelled(batch: Batch, outcome: Outcome, has_circuits: bool, engine: str) -> xr.Dataset:
+    """Return what `simulate` does, from what an engine has made of a batch."""
     _check_finite(outcome, batch)
     dataset = _label(batch, outcome)
     dataset.attrs.update({"engine": engine, **outcome.attributes})
-    if changed:
-        dataset.attrs["changed"] = changed
     return dataset if has_circuits else dataset.isel(circuit=0)
 
 
