@@ -5,6 +5,9 @@ It is what the tests hold the propagator against.
 
 from __future__ import annotations
 
+from functools import cache
+from types import CodeType
+
 import numpy as np
 
 from circuitsim import measures
@@ -77,12 +80,12 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
                 here = {"z": z, "b": b, "b_inh": batch.b_inh[circuit]} | NAMES
                 here |= {"alpha": alpha, "tau": tau, "tau_inh": tau_inh}
                 felt = from_inh @ past[-1 - late]
-                new_r = r + dt * eval(dynamics.excitatory, here | {"r": r, "r_inh": felt})
+                new_r = r + dt * eval(_code(dynamics.excitatory), here | {"r": r, "r_inh": felt})
                 new_r = new_r + batch.sigma[circuit] * np.sqrt(2 * dt / tau) * noise[step]
                 pool = here | {"r_inh": h, "r_mean": to_inh @ r}
                 if np.ndim(tau):
                     del pool["tau"]
-                r, h = new_r, h + dt * eval(dynamics.interneuron, pool)
+                r, h = new_r, h + dt * eval(_code(dynamics.interneuron), pool)
                 past.append(h)
                 felt = from_inh @ past[-1 - late]
                 signal = _signal(batch.signal, here | {"r": r, "r_inh": felt}, w, x)
@@ -114,10 +117,16 @@ def _run_circuit(batch: Batch, circuit: int) -> dict[str, np.ndarray]:
     return found
 
 
+@cache
+def _code(text: str) -> CodeType:
+    """Compiled once: there are a million steps."""
+    return compile(text, text, "eval")
+
+
 def _signal(text: str, values: dict, w: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A rule's signal for each synapse."""
     columns = {n: v[:, None] if np.ndim(v) == 1 else v for n, v in values.items()}
-    return eval(text, columns | NAMES | {"w": w, "x": x}) * np.ones_like(w)
+    return eval(_code(text), columns | NAMES | {"w": w, "x": x}) * np.ones_like(w)
 
 
 def _measure(w: np.ndarray, w_init: np.ndarray) -> tuple[float, float, float]:

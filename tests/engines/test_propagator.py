@@ -200,10 +200,13 @@ class TestPlainLoop:
         same(Propagator(codegen).run(batch), whole, 1e-14)
 
     @pytest.mark.slow
-    def test_whole_published_protocol(self) -> None:
+    @pytest.mark.parametrize(
+        "length", [100, pytest.param(10_000, marks=pytest.mark.thorough, id="published")]
+    )
+    def test_steps_of_the_published_protocol(self, length: int) -> None:
         rng, gamma = np.random.default_rng(5), np.array([0.001])
-        batch = make_batch(rng, (1, 20, 9), n_presentations=10_000, steps=150, gamma=gamma)
-        batch.record = np.arange(0, 10_001, 100)
+        batch = make_batch(rng, (1, 20, 9), n_presentations=length, steps=150, gamma=gamma)
+        batch.record = np.arange(0, length + 1, 100)
         looped = reference.run(batch)
         for codegen in CODEGENS:
             same(Propagator(codegen).run(batch), looped)
