@@ -17,7 +17,7 @@ y and xi are independent, and xi xi^T is the identity on average. So on average 
 The sum of their squares, without y, is multiplied by (1 - rate)^2 + rate^2 (K + 1)/B, for K inputs
 of a neuron, on average: the noise is a sample, and a rate from 2/(1 + (K + 1)/B) up makes
 deviations grow. y adds a random walk to weights, of the variance rate^2 mean(y^2)/B in a batch.
-See `decay`. Border positions that are awake, in the sense of `Sharing.border`, get no noise.
+See `decay`. Border positions that are awake, in the sense of ``Sharing.border``, get no noise.
 
 It costs another forward pass of the layer and another gradient of its weights, two thirds of what
 the layer costs without, in the batches that have noise.

@@ -319,7 +319,7 @@ class TestRefusals:
     @pytest.mark.filterwarnings("error")
     def test_divergence_is_an_error_without_warnings(self, n_neurons: int, codegen: str) -> None:
         plasticity = cs.Plasticity(learning_rate=cs.ConstantRate(10.0))
-        w_init = np.random.default_rng(18).standard_normal((4, n_neurons, 3))
+        w_init = 1 + np.random.default_rng(18).standard_normal((4, n_neurons, 3))
         with pytest.raises(FloatingPointError, match="lower learning rate"):
             cs.simulate(
                 w_init,

@@ -33,9 +33,9 @@ def execute_module():
 
 # What takes longest, and how it ends soon; with `--thorough`, notebooks run as they are.
 SHORTER = {
-    "2_sweep": ("--presentations 10000", "--presentations 200"),
+    "2_sweep": ("presentations=10000", "presentations=200"),
     "4_sleep": ("EPOCHS = 12", "EPOCHS = 2"),
-    "5_rule": ("--trials 3", "--trials 3 --presentations 200"),
+    "5_rule": ("trials=3", "trials=3, presentations=200"),
 }
 
 

@@ -122,8 +122,8 @@ def test_status_before_the_end(finished, tmp_path, capsys):
     assert "none yet" in lines[1]
     found = state.read(output, KINDS)
     table = list(STUDY.rows_so_far(found.reader(pytest.fail)))
-    snr = cs.load(finished).snr_w.sel(k=3, gamma=0.1)[..., :10, -1].values.ravel()
-    assert table[2].final == pytest.approx(np.log10(snr).mean())
+    inverse = cs.load(finished).inverse_snr_w.sel(k=3, gamma=0.1)[..., :10, -1].values.ravel()
+    assert table[2].final == pytest.approx(np.log10(inverse).mean())
     assert in_process(output, "--no-table", module=status) == 0
     assert len(capsys.readouterr().out.splitlines()) == 6
     # A file that has gone bad is told, and counts no more.

@@ -62,7 +62,7 @@ def test_a_sweep_with_channels(tmp_path, capsys):
     assert dataset.attrs["channels"] == 3
     assert weights.sizes["input"] == 12
     title = plots.sweep(dataset).axes[0].get_title()
-    assert title == "k = 2, 3 channels"
+    assert title == "$k$ = 2, 3 channels"
 
     study = Study.from_json(dataset.attrs["study"])
     cell = Cell(2, 6, 0.01, 10.0, 1)

@@ -265,7 +265,7 @@ def test_parts_take_what_they_need(tmp_path):
 class Watched:
     """A way of sharing that remembers the weights before each sleep."""
 
-    border, moments = "asleep", "own"
+    method, border, moments = "instant", "asleep", "own"
 
     def __init__(self):
         self.before = []

@@ -358,7 +358,7 @@ MISTAKES = [
     ("--k 0", "--k 0: must be a whole number >= 1"),
     ("--k 3 3", "--k 3: must not be given twice"),
     ("--k 1000000000", "--k 1000000000: needs about"),
-    ("--k x", "argument --k: invalid int value: 'x'"),
+    ("--k x", "--k x: must be a whole number"),
     ("--gamma -1", "--gamma -1: must be >= 0"),
     ("--gamma nan", "--gamma nan: must be a finite number"),
     ("--gamma 1e300", "--gamma 1e+300: must be < "),

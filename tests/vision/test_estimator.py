@@ -93,6 +93,7 @@ def test_parameters_are_those_of_a_training():
     names = set(Classifier().get_params())
     fields = set(Training.__dataclass_fields__) - {"seed"}
     others = {"network", "connectivity", "width", "sharing", "image_shape", "random_state"}
+    others |= {"first_conv"}
     assert names == fields | others | {"threads"}
     defaults = Training(validation=0.0)
     for name in fields - {"batch_size"}:

