@@ -432,7 +432,9 @@ def check_reference(site):
     for name in cs.__all__:
         if name != "__version__":
             thing = getattr(cs, name)
-            if inspect.ismodule(thing):
+            if inspect.ismodule(thing) and callable(thing):  # a command that is a function, too
+                places = {f"circuitsim.studies.{name}.{name}"}
+            elif inspect.ismodule(thing):
                 places = {f"module-{thing.__name__}"}
             else:
                 places = {f"circuitsim.{name}", f"{thing.__module__}.{name}"}
