@@ -5,14 +5,13 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from circuitsim.checks.validation import ParameterError
 from circuitsim.engines import simulation
 from circuitsim.engines.batch import Batch, Progress
-from circuitsim.engines.brian import BrianEngine
+from circuitsim.engines.brian import BrianEngine, Values, check, prepared
 from circuitsim.engines.spec import NetworkSpec
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
@@ -39,12 +38,16 @@ class CircuitNetwork:
         How long all presentations take.
     """
 
-    def __init__(self, batch: Batch, has_circuits: bool, engine: type[BrianEngine]) -> None:
-        self._batch, self._has_circuits = batch, has_circuits
-        self._assembly = _Assembly("numpy", engine.per_synapse)
+    def __init__(self, batch: Batch, has_circuits: bool, per_synapse: bool) -> None:
+        from circuitsim.engines import network, runtime
+
+        self._batch, self._has_circuits, self._per_synapse = batch, has_circuits, per_synapse
+        check(batch, per_synapse)
+        total = batch.n_presentations
         with self._session():
-            self._assembly.run(batch)
-        built = self._assembly.built
+            spec, values = prepared(batch, batch.state, 0, total, per_synapse)
+            self._built = built = network.build(spec)
+            runtime.fill(built, values)
         self.network: brian2.Network = built.network
         self.groups: dict[str, Any] = built.groups
         self.duration: Quantity = built.duration
@@ -96,46 +99,24 @@ class CircuitNetwork:
             raise ParameterError("result", "is there once the network has run; call run()", None)
         from circuitsim.engines import runtime
 
-        self._assembly.results = runtime.read(self._assembly.built)
-        outcome = self._assembly.run(self._batch)
-        name = "brian2_per_synapse" if self._assembly.per_synapse else "brian2"
+        outcome = _Given(runtime.read(self._built), self._per_synapse).run(self._batch)
+        name = "brian2_per_synapse" if self._per_synapse else "brian2"
         return simulation.labelled(self._batch, outcome, self._has_circuits, name)
 
 
-class _Assembly(BrianEngine):
-    """Makes a network in place of running it; given its results, tells what they are."""
+class _Given(BrianEngine):
+    """Tells what a network has made of a batch that has run already."""
 
-    def __init__(self, codegen: str, per_synapse: bool) -> None:
-        super().__init__(codegen)
+    def __init__(self, results: Values, per_synapse: bool) -> None:
+        super().__init__("numpy")
         self.per_synapse = per_synapse  # type: ignore[misc]
-        self.built: Any = None
-        self.results: dict[str, Any] | None = None
+        self._results = results
 
     def _length(self, batch: Batch) -> int:
-        return max(batch.n_presentations, 1)  # one network for all
+        return batch.n_presentations  # one network for all
 
-    def _execute(self, spec: NetworkSpec, values: dict[str, Any], report: Progress) -> Any:
-        if self.results is not None:
-            return self.results
-        from circuitsim.engines import network, runtime
-
-        self.built = network.build(spec)
-        runtime.fill(self.built, values)
-        # As if nothing had happened: what is made of these is thrown away.
-        return runtime.read(self.built) | _still(self.built, spec)
-
-
-def _still(built: Any, spec: NetworkSpec) -> dict[str, Any]:
-    """Records of monitors that have recorded nothing, of the size that they will have."""
-    shapes = {
-        f"{group}.{variable}": (
-            spec.n_presentations * (1 if group == "moments" else spec.steps),
-            built.groups[group].source.N,
-        )
-        for group, variable in (name.split(".") for name in built.results)
-        if group in ("moments", "rate_trace", "rate_inh_trace")
-    }
-    return {name: np.zeros(shape) for name, shape in shapes.items()}
+    def _execute(self, spec: NetworkSpec, values: Values, report: Progress) -> Values:
+        return self._results
 
 
 def network(
@@ -183,12 +164,10 @@ def network(
     >>> net.result().snr_w.sizes["presentation"]
     4
     """
-    from circuitsim.engines.brian import PerSynapseEngine
-
     batch, has_circuits = simulation.make_batch(
         w_init, inputs, circuit, Plasticity() if plasticity is None else plasticity,
         presentation, dt, record_rates, None, 1, seed,
     )  # fmt: skip
     if batch.n_presentations == 0:
         raise ParameterError("inputs", "must have a presentation at least", batch.inputs.shape)
-    return CircuitNetwork(batch, has_circuits, PerSynapseEngine if per_synapse else BrianEngine)
+    return CircuitNetwork(batch, has_circuits, per_synapse)

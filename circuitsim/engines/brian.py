@@ -74,18 +74,7 @@ class BrianEngine(Engine):
         ParameterError
             If continuous time is asked for.
         """
-        if batch.dt is None:
-            raise ParameterError(
-                "dt", "Brian2 advances in steps; use a time, or engine='propagator'", None
-            )
-        ideal = batch.plasticity.definition.per_presentation
-        if batch.plasticity.per_synapse and not (self.per_synapse or ideal):
-            raise ParameterError(
-                "engine",
-                "bounds, and signals of w or x, need synapses that change at every step; use "
-                "engine='brian2_per_synapse'",
-                "brian2",
-            )
+        check(batch, self.per_synapse)
         total = batch.n_presentations
         length = self._length(batch)
         state = batch.state
@@ -93,16 +82,12 @@ class BrianEngine(Engine):
         means, variances = [], []
         for first in range(0, total, length):
             stop = min(first + length, total)
-            spec = NetworkSpec.of(batch, stop - first, self.per_synapse)
+            spec, values = prepared(batch, state, first, stop, self.per_synapse)
 
             def report(fraction: float, first: int = first, n: int = stop - first) -> None:
                 if progress is not None:
                     progress((first + fraction * n) / total)
 
-            show = batch.private_block if batch.private else batch.input_block
-            values = _values(batch, spec, state, show(first, stop))
-            if spec.noisy:
-                values["noise.values"] = _noise(batch, first, stop)
             results = self._execute(spec, values, report)
             state = _state_after(batch, spec, state, values, results)
             wanted = batch.record[(batch.record >= first) & (batch.record < stop)] - first
@@ -157,6 +142,40 @@ class PerSynapseEngine(BrianEngine):
     """The same on the plain network, in which every synapse is updated at every step."""
 
     per_synapse: ClassVar[bool] = True
+
+
+def check(batch: Batch, per_synapse: bool) -> None:
+    """Refuse what the network cannot run.
+
+    Raises
+    ------
+    ParameterError
+        If continuous time is asked for, or what synapses do that are updated at every step.
+    """
+    if batch.dt is None:
+        raise ParameterError(
+            "dt", "Brian2 advances in steps; use a time, or engine='propagator'", None
+        )
+    ideal = batch.plasticity.definition.per_presentation
+    if batch.plasticity.per_synapse and not (per_synapse or ideal):
+        raise ParameterError(
+            "engine",
+            "bounds, and signals of w or x, need synapses that change at every step; use "
+            "engine='brian2_per_synapse'",
+            "brian2",
+        )
+
+
+def prepared(
+    batch: Batch, state: State, first: int, stop: int, per_synapse: bool
+) -> tuple[NetworkSpec, Values]:
+    """Return the network of some presentations, and what to set in it before it runs."""
+    spec = NetworkSpec.of(batch, stop - first, per_synapse)
+    show = batch.private_block if batch.private else batch.input_block
+    values = _values(batch, spec, state, show(first, stop))
+    if spec.noisy:
+        values["noise.values"] = _noise(batch, first, stop)
+    return spec, values
 
 
 def block_length(n_presentations: int, most: int = BLOCK) -> int:
