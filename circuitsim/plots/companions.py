@@ -25,6 +25,7 @@ from circuitsim.plots.style import (
     panel_letter,
     paper,
     rule_style,
+    rule_words,
 )
 
 _GREY = "0.3"
@@ -185,9 +186,8 @@ def _drawn(values: xr.DataArray) -> NDArray[np.float64]:
 
 
 def _handles(published: xr.Dataset) -> list[Line2D]:
-    words = {"circuit": "circuit", "inhibition_gated": "inhibition-gated"}
     handles = [
-        Line2D([], [], color=rule_style(rule)[0], label=words.get(rule, rule))
+        Line2D([], [], color=rule_style(rule)[0], label=rule_words(rule))
         for rule in published["rule"].to_numpy()
     ]
     for style, label in (

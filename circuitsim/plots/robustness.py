@@ -13,7 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from circuitsim.plots.style import COLOURS, TEXT_WIDTH, THIN, panel_letter, paper
+from circuitsim.plots.style import (
+    ENDS,
+    INVERSE_SNR,
+    TEXT_WIDTH,
+    THIN,
+    panel_letter,
+    paper,
+    rule_style,
+    rule_words,
+)
 
 _PANELS: dict[str, tuple[str, ...]] = {
     "A": ("b",),
@@ -34,7 +43,7 @@ _LABELS = {
     "delay": "delay (ms; open)",
 }
 _GREY = "0.3"
-_DASHED = (0, (4, 2))
+_DASHED = ENDS["averaged"][0]
 _MARKERS = "osD^v"
 
 
@@ -62,7 +71,7 @@ def robustness(groups: Mapping[str, xr.Dataset], alpha: float = 10.0) -> Figure:
                 _pair(upper, lower, groups[name], name, place > 0, alpha)
             panel_letter(upper, letter)
         for half in (0, 2):
-            rows[half, 0].set_ylabel(r"$\log_{10}$ inverse SNR$_w$")
+            rows[half, 0].set_ylabel(INVERSE_SNR)
             rows[half + 1, 0].set_ylabel("share of the mean")
         for axis in rows[1::2].flat:
             axis.set_ylim(0, 1.05)
@@ -85,7 +94,8 @@ def _pair(
         lower.set_xlabel(_LABELS[name])
     several = "k" in dataset.dims
     x = dataset[name].to_numpy()
-    for colour, rule in zip(COLOURS, dataset["rule"].to_numpy(), strict=False):
+    for rule in dataset["rule"].to_numpy():
+        colour = rule_style(str(rule))[0]
         for number, k in enumerate(dataset["k"].to_numpy() if several else [None]):
             shown = dataset.sel(rule=rule) if k is None else dataset.sel(rule=rule, k=k)
             face = "white" if second else colour
@@ -120,11 +130,17 @@ def _median(values: xr.DataArray) -> NDArray[np.float64]:
 
 
 def _handles(groups: Mapping[str, xr.Dataset]) -> list[Line2D]:
-    words = {"circuit": "circuit", "inhibition_gated": "inhibition-gated"}
     rules = groups["b"]["rule"].to_numpy()
     handles = [
-        Line2D([], [], color=colour, marker="o", markersize=3.2, label=words.get(rule, rule))
-        for colour, rule in zip(COLOURS, rules, strict=False)
+        Line2D(
+            [],
+            [],
+            color=rule_style(str(rule))[0],
+            marker="o",
+            markersize=3.2,
+            label=rule_words(str(rule)),
+        )
+        for rule in rules
     ]
     line: dict[str, Any] = {"color": _GREY, "linestyle": "none", "markersize": 3.5}
     handles.append(Line2D([], [], **(line | {"marker": 7}), label="lowest on the way"))

@@ -93,6 +93,11 @@ def rule_style(name: str) -> tuple[str, str]:
     return _OF_RULES.get(name, (COLOURS[5], "v"))
 
 
+def rule_words(name: str) -> str:
+    """Name of a rule as legends have it."""
+    return name.replace("_", "-")
+
+
 def legend_below(figure: Figure, handles: Sequence[Artist], **more: Any) -> Legend:
     """Put a legend below all panels, in as many columns as fit, and make room for its lines.
 
