@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.checks.validation import ParameterError, array, dimensionless, in_range
+from circuitsim.inputs import check_covariance
 from circuitsim.public import own
 
 if TYPE_CHECKING:
@@ -139,17 +140,7 @@ def snr_z(weights: ArrayLike, covariance: ArrayLike) -> NDArray[np.float64]:
     4.0
     """
     w = array("weights", weights, ("...", "neuron", "input"), finite=False)
-    c = array("covariance", covariance, ("input", "other input"))
-    if c.shape != (w.shape[-1],) * 2:
-        raise ParameterError(
-            "covariance", f"must have the shape ({w.shape[-1]}, {w.shape[-1]})", c.shape
-        )
-    scale = np.abs(c).max()
-    if not np.allclose(c, c.T, rtol=0, atol=1e-12 * scale):
-        raise ParameterError("covariance", "must be symmetric", covariance)
-    lowest = float(np.linalg.eigvalsh(c)[0])
-    if lowest < -1e-9 * scale:
-        raise ParameterError("covariance", "must have no negative eigenvalue", lowest)
+    c = check_covariance(covariance, w.shape[-1])
     mean = w.mean(axis=-2)
     deviations = w - mean[..., None, :]
     signal = np.einsum("...j,jk,...k->...", mean, c, mean)

@@ -372,7 +372,10 @@ def test_presentations_until(rng):
     [
         (lambda w: cs.measures.snr_z(w, np.eye(3)), r"shape \(4, 4\)"),
         (lambda w: cs.measures.snr_z(w, np.triu(np.ones((4, 4)))), "symmetric"),
-        (lambda w: cs.measures.snr_z(w, -np.eye(4)), "negative eigenvalue"),
+        (
+            lambda w: cs.measures.snr_z(w, -np.eye(4)),
+            "must be positive semidefinite; one eigenvalue is -1",
+        ),
         (lambda w: cs.measures.presentations_until(xr.Dataset(), 0.1), "simulate or load"),
         (lambda w: cs.measures.presentations_until(xr.Dataset(), 0), "> 0"),
     ],
