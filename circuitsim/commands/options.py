@@ -41,7 +41,7 @@ def add(
     for name in names:
         what, text = declared[name], declared[name].text
         default = (defaults or {}).get(name, fields.default(of, name))
-        option = _option(name, called)
+        option = spelled(name, called)
         dest = _dest(option)
         if what.kind is bool:
             target.add_argument(option, dest=dest, action="store_true", help=text)
@@ -63,7 +63,7 @@ def chosen(
     of: Any, options: argparse.Namespace, called: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Return the fields of a dataclass that options set."""
-    dests = {name: _dest(_option(name, called)) for name in fields.declared(of)}
+    dests = {name: _dest(spelled(name, called)) for name in fields.declared(of)}
     given = {name: getattr(options, dest) for name, dest in dests.items() if hasattr(options, dest)}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
 
@@ -73,7 +73,7 @@ def written(instance: Any, called: Mapping[str, str] | None = None) -> list[str]
     words: list[str] = []
     for name in fields.declared(instance):
         value = getattr(instance, name)
-        option = _option(name, called)
+        option = spelled(name, called)
         if isinstance(value, tuple):
             words += [option, *map(str, value)]
         elif isinstance(value, bool):
@@ -83,7 +83,8 @@ def written(instance: Any, called: Mapping[str, str] | None = None) -> list[str]
     return words
 
 
-def _option(name: str, called: Mapping[str, str] | None) -> str:
+def spelled(name: str, called: Mapping[str, str] | None = None) -> str:
+    """Return the option of a field; see `add`."""
     return (called or {}).get(name, "--" + name.replace("_", "-"))
 
 

@@ -243,14 +243,14 @@ def _described(options: argparse.Namespace, data: Any) -> Run:
 
 def _sharing(options: argparse.Namespace) -> Sharing | None:
     from circuitsim.checks.values import ms
-    from circuitsim.commands.options import chosen
+    from circuitsim.commands.options import chosen, spelled
     from circuitsim.vision.sharing import Sharing
 
     given = chosen(Sharing, options, _SHARING) | {"tau": options.tau}
     method = given.pop("method")
     given = {name: value for name, value in given.items() if value is not None}
     rule = None
-    if method not in ("none", None):
+    if method != "none":
         with _sharing_options():
             rule = Sharing(method).rule
     if method == "awake":
@@ -261,8 +261,7 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     else:
         idle = [n for n in ("alpha", "tau") if n in given and rule.per_presentation]
     if idle:
-        option = _SHARING.get(idle[0], "--" + idle[0].replace("_", "-"))
-        raise cli.UsageError(f"{option} has no effect with --sharing {method}")
+        raise cli.UsageError(f"{spelled(idle[0], _SHARING)} has no effect with --sharing {method}")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if method == "none":
@@ -297,7 +296,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     from dataclasses import asdict
 
     from circuitsim.checks.values import in_ms
-    from circuitsim.commands.options import chosen
+    from circuitsim.commands.options import chosen, spelled
     from circuitsim.vision.networks import Architecture
     from circuitsim.vision.sharing import Sharing
     from circuitsim.vision.training import Training
@@ -308,28 +307,28 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     defaults = cli.parser(sys.modules[__name__], "").parse_args([])
     sharing = {"method": "none"} if run.sharing is None else asdict(run.sharing)
     tau = float(in_ms(sharing["tau"])) if "tau" in sharing else None
-    given, untouched = (
-        [
+
+    def asked(values: argparse.Namespace) -> tuple[dict[str, Any], ...]:
+        return (
             chosen(Architecture, values),
             chosen(Training, values),
             chosen(Sharing, values, _SHARING) | {"tau": values.tau},
             {"dataset": values.dataset},
-        ]
-        for values in (options, defaults)
-    )
+        )
+
+    called: tuple[dict[str, str], ...] = ({}, {}, _SHARING, {})
     its = (
         asdict(run.architecture),
         asdict(run.training),
         sharing | {"tau": tau},
         {"dataset": run.dataset},
     )
-    for values, usual, has in zip(given, untouched, its, strict=True):
-        for name, value in values.items():
+    for names, given, usual, has in zip(called, asked(options), asked(defaults), its, strict=True):
+        for name, value in given.items():
             if value not in (usual[name], has.get(name)):
-                option = _SHARING.get(name, f"--{name}") if values is given[2] else f"--{name}"
                 raise cli.UsageError(
-                    f"{option.replace('_', '-')}: the run in {options.output} has "
-                    f"{has.get(name)}; leave it out to go on with it, or name another --output"
+                    f"{spelled(name, names)}: the run in {options.output} has {has.get(name)}; "
+                    "leave it out to go on with it, or name another --output"
                 )
 
 
