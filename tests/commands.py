@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,7 +37,24 @@ def run_here(*arguments, module="sweep"):
     return subprocess.CompletedProcess(arguments, code, said.getvalue(), told.getvalue())
 
 
-def wait_for(condition, seconds=60.0, step=0.05):
+def interrupted_after(imported, *arguments, module="sweep"):
+    """Run a command and press Ctrl-C once it has imported something: the same place on any machine.
+
+    Returns the exit code and what the command has said.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", *command(*arguments, module=module)[1:]],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.rpartition("|")[2].strip() == imported:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    said = [line for line in process.stderr if not line.startswith("import time:")]
+    return process.wait(timeout=120), "".join(said)
+
+
+def wait_for(condition, seconds=300.0, step=0.05):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -7,9 +7,49 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _AGAIN = 0.2  # seconds
+
+_received: BaseException | None = None  # what a signal has asked for since `receiving` began
+
+
+@contextmanager
+def receiving() -> Iterator[None]:
+    """Remember a Ctrl-C, so that `check` can raise it again where a library has lost it.
+
+    Python raises a KeyboardInterrupt wherever the main thread is. In a callback of the import
+    system, of C code or of the garbage collector it is printed at most, and the work goes on.
+    """
+    global _received
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if here else None
+    if before is not signal.default_int_handler:  # ignored, say, as in a script's background
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        _received = None
+        signal.signal(signal.SIGINT, before)
+
+
+def receive(error: BaseException) -> NoReturn:
+    """Raise what a signal asks for, from its handler, and remember it for `check`."""
+    global _received
+    _received = error
+    raise error
+
+
+def check() -> None:
+    """Raise what a signal has asked for, if that was lost: called between steps of work."""
+    if _received is not None and threading.current_thread() is threading.main_thread():
+        raise _received
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    receive(KeyboardInterrupt())
 
 
 @contextmanager

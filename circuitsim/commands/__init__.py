@@ -3,9 +3,11 @@
 import sys
 from typing import Any
 
+from circuitsim.checks import interrupts
 from circuitsim.commands import waiting
 
 
+@interrupts.receiving()
 def run(name: str, prog: str, arguments: list[str] | None = None) -> int:
     """Run a command by its name, and meet an interrupt while it is imported; see `cli.run`."""
     try:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from circuitsim.checks import interrupts
 from circuitsim.commands import waiting
 from circuitsim.processwide import ignore_local_preferences
 
@@ -118,6 +119,7 @@ def parser(command: Any, prog: str) -> Parser:
     return made
 
 
+@interrupts.receiving()
 def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
     """Run a command and turn whatever happens into a message and an exit code.
 
@@ -154,6 +156,7 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         parsed.prog = prog
         parsed.command_line = shlex.join([*prog.split(), *given])
         parsed.kept = kept  # gives what to say of finished work, if the command is stopped
+        interrupts.check()
         return command.body(parsed)
     except KeyboardInterrupt:
         _say(prog, "interrupted" + _told(kept))
@@ -301,7 +304,7 @@ def refuse_beside(options: argparse.Namespace, command: Any, chosen: str, *allow
 
 
 def _stop(_signal: int, _frame: Any) -> NoReturn:
-    raise Stopped
+    interrupts.receive(Stopped())
 
 
 def _told(kept: list[Callable[[], str]]) -> str:

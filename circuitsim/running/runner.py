@@ -25,6 +25,7 @@ from typing import Any, Generic
 
 import threadpoolctl
 
+from circuitsim.checks import interrupts
 from circuitsim.checks.validation import ParameterError
 from circuitsim.files import own_directory, provenance, remove_abandoned
 from circuitsim.files.arrays import BadFile
@@ -443,6 +444,7 @@ class _Work(Generic[T]):
         announced = None if directory is None else records.Announcement(directory)
         with announced or nullcontext(), ThreadPoolExecutor(_WRITERS) as writers:
             while waiting or running or writing:
+                interrupts.check()
                 while waiting and len(running) < in_flight and len(writing) < 2 * _WRITERS:
                     job = waiting.popleft()
                     running[self._submit(executor, job)] = job

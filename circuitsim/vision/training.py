@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from circuitsim.checks import fields
+from circuitsim.checks import fields, interrupts
 from circuitsim.checks.fields import declare
 from circuitsim.checks.validation import ParameterError, dimensionless, integer
 from circuitsim.files import netcdf
@@ -546,6 +546,7 @@ class Trainer:
         checkpoints.read_arrays(directory, self._arrays())
 
     def _batch(self, order: NDArray[np.int64], asleep: bool = True) -> None:
+        interrupts.check()
         training, progress, data = self.training, self.progress, self._data["train"]
         # Crops of one image lie in one batch: its gradient is averaged over places, which is what
         # makes repetitions a substitute for shared weights.

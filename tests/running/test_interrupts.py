@@ -13,6 +13,7 @@ from functools import partial
 
 import pytest
 
+from circuitsim.checks import interrupts
 from circuitsim.checks.interrupts import insistent
 
 
@@ -48,6 +49,25 @@ def test_an_interrupt_is_lost_in_a_callback_but_not_within():
     assert time.monotonic() - started < 10
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_that_was_lost_is_raised_before_the_next_step():
+    with interrupts.receiving():
+        interrupts.check()
+        interrupt_in_a_callback()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    interrupts.check()  # what was received has been dealt with
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_one_that_is_ignored_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupts.receiving():
+        os.kill(os.getpid(), signal.SIGINT)
+        interrupts.check()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_nothing_changes_without_interrupt():
