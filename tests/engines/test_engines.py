@@ -131,17 +131,16 @@ def test_published_trajectory(engine, name, oracle):
 def plain_loops():
     """Every engine with every kind of rule.
 
-    What is compiled, with one of each kind of network; that of linear rules is compared with a
-    published trajectory.
+    What is compiled is compared with a published trajectory, and with all of these once a week.
     """
     ideal = "saturating = tanh(z - z_mean)"
     others = ["half_gated = r - b - 0.5*r_inh", "half_subtracted = z - z_mean/2"]
     for way in ways(slow=True):
-        name, codegen = way.values[0]
+        _, codegen = way.values[0]
         rules = [*RULES, *others] if codegen not in SLOW_CODE else ["circuit"]
         for rule in [*rules, NONLINEAR, ideal] if codegen != "cython" else []:
             marks = [*way.marks]
-            if codegen in SLOW_CODE and (rule, name) not in [(NONLINEAR, "brian2_per_synapse")]:
+            if codegen in SLOW_CODE:
                 marks.append(pytest.mark.thorough)
             yield pytest.param(*way.values, rule, marks=marks, id=f"{way.id}-{rule.split()[0]}")
 
@@ -396,7 +395,7 @@ def test_a_circuit_does_not_know_its_company(engine, rule, rng):
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_nor_does_one_in_compiled_code(rng):
     arguments, how = unlike(NONLINEAR, rng)  # compiled for the plain loop, too
     together = simulate(cpp, *arguments, **how)

