@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from circuitsim.checks.validation import ParameterError
 from circuitsim.dynamics import Dynamics
+from circuitsim.engines import noise
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import Plasticity
 from circuitsim.rules import Rule
@@ -158,16 +159,13 @@ class Batch:
     def noise(self, circuit: int, start: int, stop: int) -> Array:
         """Standard normal numbers of some presentations of a circuit, (presentation, step, neuron).
 
-        Each presentation has a stream of its own, so that numbers depend on the circuit's seed and
-        the presentation's number alone.
+        They depend on the circuit's seed and on the number of the presentation alone.
         """
-        seed = self.seeds[circuit]
-        drawn = np.empty((stop - start, self.steps, self.shape[1]))
-        for i, of_presentation in enumerate(drawn):
-            key = (*seed.spawn_key, self.state.presentations + start + i)
-            stream = np.random.SeedSequence(seed.entropy, spawn_key=key)
-            np.random.Generator(np.random.SFC64(stream)).standard_normal(out=of_presentation)
-        return drawn
+        key = int(noise.keys(self.seeds[circuit : circuit + 1])[0])
+        done = self.state.presentations
+        shape = self.steps, self.shape[1]
+        numbers = [noise.normals(key, done + i, *shape) for i in range(start, stop)]
+        return np.stack(numbers) if numbers else np.empty((0, *shape))
 
     @property
     def shape(self) -> tuple[int, int, int]:

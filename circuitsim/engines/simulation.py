@@ -139,7 +139,7 @@ def simulate(
         noise then differs by their numbers. Noise depends on nothing else.
     codegen : str
         How the engine's code is made: ``"auto"``, ``"cpp_standalone"``, ``"cython"`` or ``"numpy"``
-        for Brian2; ``"auto"``, ``"numba"`` or ``"numpy"`` for the propagator.
+        for Brian2; ``"auto"``, ``"numba"`` or ``"numpy"`` for the propagator and the stepper.
     progress : callable, optional
         Called now and then with the fraction done.
 

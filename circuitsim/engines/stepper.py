@@ -14,20 +14,28 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim import measures
+from circuitsim.checks import interrupts
 from circuitsim.checks.validation import ParameterError, integer, one_of
 from circuitsim.dynamics import evaluate
+from circuitsim.engines import noise
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.schemes import Euler
 from circuitsim.expressions import portable
 from circuitsim.rules import Rule
 
-BLOCK = 16  # presentations at a time: bounds the memory of noise and of recorded rates
+_BLOCK = 16  # presentations at a time of array code: bounds the memory of noise
+_LONGEST = 512  # presentations at a time of compiled code
+_NUMBERS = 4_000_000  # at most, in an array of neurons' own inputs
+_AT_ONCE = (
+    20_000_000  # steps of neurons in a call: a tenth of a second, after which interrupts are met
+)
 
 
 class Stepper(Engine):
@@ -79,7 +87,8 @@ class Stepper(Engine):
                 "need engine='brian2_per_synapse'",
                 "stepper",
             )
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        with quiet, interrupts.insistent():
             return _Run(batch, self.codegen).to_the_end(self._threads, progress)
 
     def pilot(self, n_presentations: int) -> tuple[int, int]:
@@ -160,6 +169,7 @@ class _Run:
             late=bool(batch.delay.any()),
             private=batch.private,
         )
+        self.keys = noise.keys(batch.seeds if self.kind.noisy else ())
 
     def to_the_end(self, threads: int, progress: Progress | None) -> Outcome:
         """Carry all circuits through all presentations."""
@@ -169,12 +179,14 @@ class _Run:
             self.moments[0, :, 0] = weights.mean(axis=1)
             self.moments[1, :, 0] = weights.var(axis=1)
         n_circuits = batch.shape[0]
-        size = 1 if self.codegen == "numba" else n_circuits
-        parts = [slice(i, i + size) for i in range(0, n_circuits, size)]
+        n_parts = min(n_circuits, 2 * threads) if threads > 1 else 1
+        edges = np.linspace(0, n_circuits, n_parts + 1).astype(int)
+        parts = [slice(*pair) for pair in pairwise(edges)]
+        at_once = self._presentations_at_once(-(-n_circuits // n_parts))
         with ThreadPoolExecutor(threads) as executor:
             spread: Callable[..., Iterable[Any]] = executor.map if threads > 1 else map
-            for start in range(0, batch.n_presentations, BLOCK):
-                stop = min(start + BLOCK, batch.n_presentations)
+            for start in range(0, batch.n_presentations, at_once):
+                stop = min(start + at_once, batch.n_presentations)
                 inputs = self._inputs(start, stop)
                 slots = np.searchsorted(batch.record, np.arange(start + 1, stop + 1))
                 wanted = np.isin(np.arange(start + 1, stop + 1), batch.record)
@@ -184,7 +196,7 @@ class _Run:
                     rates = batch.plasticity.learning_rate.at(done + np.arange(start, stop))
                     self._update(inputs, rates, slots)
                 else:
-                    rates = np.ascontiguousarray(self.euler.rates(start, stop).T)
+                    rates = self.euler.rates(start, stop)
 
                     def advance(
                         part: slice,
@@ -201,6 +213,15 @@ class _Run:
                     progress(stop / batch.n_presentations)
         return self._outcome()
 
+    def _presentations_at_once(self, n_circuits: int) -> int:
+        """As many as interrupts, progress and memory allow, of which no number depends."""
+        if self.codegen == "numpy" or self.ideal:
+            return _BLOCK
+        n_neurons, n_inputs = self.batch.shape[1:]
+        work = n_circuits * self.batch.steps * (20 + n_neurons * (3 if self.kind.noisy else 1))
+        own = self.batch.shape[0] * n_neurons * n_inputs if self.batch.private else 1
+        return max(1, min(_LONGEST, _AT_ONCE // work, _NUMBERS // own))
+
     def _inputs(self, start: int, stop: int) -> Array:
         """Inputs of a block, (presentation, circuit, 1 or neuron, input)."""
         if self.batch.private:
@@ -216,47 +237,50 @@ class _Run:
         batch = self.batch
         circuits = self.circuits.of(part)
         n = len(inputs)
-        noise = np.empty((len(circuits.w_init), 0, 0, 0))
-        if self.kind.noisy:
-            numbers = range(*part.indices(batch.shape[0]))
-            noise = np.stack([batch.noise(c, start, start + n) for c in numbers])
         momentum = batch.plasticity.per_step(self.dt).momentum
-        parameters = [v[part] for v in (batch.alpha, batch.tau, batch.b, batch.tau_inh)]
-        parameters += [batch.b_inh[part], batch.sigma[part], batch.gamma[part]]
         connections = [weights[part] for weights in self.connections]
         delay = batch.delay[part]
-        steps = slice(start * batch.steps, (start + n) * batch.steps)
-        traces = (np.empty((len(circuits.w_init), 0, 0)),) * 2
+        none = np.empty((len(circuits.w_init), 0, 0))
+        traces = none, none
         if self.rate_trace is not None and self.rate_inh_trace is not None:
-            traces = self.rate_trace[part, steps], self.rate_inh_trace[part, steps]
+            traces = self.rate_trace[part], self.rate_inh_trace[part]
         moments = self.moments[:, part]
         if self.codegen == "numba":
-            kernel = _compiled(self.kind)
-            for c in range(len(circuits.w_init)):
-                kernel(
-                    circuits.w_init[c],
-                    circuits.moved[c],
-                    circuits.velocity[c],
-                    circuits.rate[c],
-                    circuits.inhibition[c],
-                    circuits.past[c],
-                    int(delay[c]),
-                    *(weights[c] for weights in connections),
-                    np.array(inputs[:, c], order="C"),
-                    rates,
-                    noise[c],
-                    *(_scalar(values[c]) for values in parameters),
-                    momentum,
-                    self.dt,
-                    slots,
-                    moments[0, c],
-                    moments[1, c],
-                    *(trace[c] for trace in traces),
-                )
+            from circuitsim.engines import _stepper_numba
+
+            two = (v[part].reshape(len(delay), -1) for v in (batch.alpha, batch.tau))
+            of_circuits = (batch.b, batch.tau_inh, batch.b_inh, batch.sigma, batch.gamma)
+            to_inh, from_inh = connections
+            _stepper_numba.advance(
+                _compiled(self.kind),
+                *(getattr(circuits, name) for name in _Circuits.__dataclass_fields__),
+                delay,
+                np.ascontiguousarray(to_inh),
+                np.ascontiguousarray(from_inh.swapaxes(1, 2)),
+                np.ascontiguousarray(inputs),
+                rates,
+                self.keys[part],
+                start,
+                batch.state.presentations,
+                *map(np.ascontiguousarray, two),
+                np.stack([v[part] for v in of_circuits], axis=1),
+                momentum,
+                self.dt,
+                slots,
+                *moments,
+                *traces,
+            )
             return
+        parameters = [v[part] for v in (batch.alpha, batch.tau, batch.b, batch.tau_inh)]
+        parameters += [batch.b_inh[part], batch.sigma[part], batch.gamma[part]]
+        steps = slice(start * batch.steps, (start + n) * batch.steps)
+        drawn = np.empty((len(circuits.w_init), 0, 0, 0))
+        if self.kind.noisy:
+            numbers = range(*part.indices(batch.shape[0]))
+            drawn = np.stack([batch.noise(c, start, start + n) for c in numbers])
         _numpy_block(
-            self.kind, circuits, inputs, rates, noise, parameters, connections, delay, momentum,
-            self.dt, slots, moments, traces,
+            self.kind, circuits, inputs, rates.T, drawn, parameters, connections, delay, momentum,
+            self.dt, slots, moments, (traces[0][:, steps], traces[1][:, steps]),
         )  # fmt: skip
 
     # -- rules that make one update a presentation -----------------------------------------------
@@ -423,191 +447,143 @@ def _numpy_block(
         circuits.past[:, -back] = np.where((back <= delay)[:, np.newaxis], values_, 0.0)
 
 
-_KERNEL = """
-def kernel(w_init, moved, velocity, rate, h, past, delay, to_inh, from_inh, inputs, rates, noise,
-           alpha, tau, b, tau_inh, b_inh, sigma, gamma, momentum, dt, slots, means, variances,
-           rate_trace, inhibition_trace):
-    n_neurons, n_inputs = w_init.shape
-    n_pools = len(h)
-    y = np.empty(n_neurons)
-    dx = np.empty(n_neurons)
-    vx = np.empty(n_neurons)
-    along = np.empty(n_neurons)
-    pace = np.empty(n_neurons)
-    scale = np.empty(n_neurons)
-    squares = np.empty(n_neurons)
-    felt = np.empty(n_neurons)
-    felt_now = np.empty(n_neurons)
-    means_of = np.empty(n_pools)
-    # Rates of the interneurons from the oldest that is felt to the present ones, in a ring.
-    ring = np.empty((delay + 1, n_pools))
-    for back in range(delay):
-        ring[delay - 1 - back] = past[len(past) - 1 - back]
-    ring[delay] = h
-    newest = delay
-    total = 0.0
-    for i in range(n_neurons):
-        total += rate[i]
-        scale[i] = sigma*math.sqrt(2.0*dt/{tau})
-    r_mean = total/n_neurons
-    late = ring[0, 0]
-    late_now = late
-    present = h[0]
+_STEPS = """
+def steps(rows, n_neurons, rates, noise, parameters, ring, place, to_inh, from_inh,
+          rate_trace, inhibition_trace):
+    dt, momentum, gamma = parameters[0], parameters[1], parameters[2]
+    alpha, tau, b = parameters[3], parameters[4], parameters[5]
+    tau_inh, b_inh, square = parameters[6], parameters[7], parameters[8]
+    n_blocks = (n_neurons + LANES - 1)//LANES
+    length, n_pools = ring.shape
+    newest = place[0]
+    present = ring[newest, 0]
+    late = late_now = ring[(newest + 1) % length, 0]
     {feel}
-    for i in range(n_neurons):
-        felt[i] = felt_now[i]
-    step = 0
-    for number in range(inputs.shape[0]):
-        square = 0.0
-        for i in range(n_neurons):
-            x = inputs[number, {own}]
-            of_init = of_moved = of_velocity = square = 0.0
-            for j in range(n_inputs):
-                of_init += w_init[i, j]*x[j]
-                of_moved += moved[i, j]*x[j]
-                of_velocity += velocity[i, j]*x[j]
-                square += x[j]*x[j]
-            y[i], dx[i], vx[i], squares[i] = of_init, of_moved, of_velocity, square
-            along[i] = pace[i] = 0.0
-        a, c, e, f = 1.0, 0.0, 0.0, 1.0
-        for t in range(rates.shape[1]):
-            learning = rates[number, t]
-            {pools}
-            total = 0.0
-            for i in range(n_neurons):
-                r = rate[i]
-                p = along[i]
-                z = y[i] + a*dx[i] + c*vx[i] + {square}*p
+    total = 0.0
+    for block in range(n_blocks):
+        base = np.uint64(block*BLOCK)
+        for i in range(np.uint64(min(LANES, n_neurons - block*LANES))):
+            total += rows[base + i + RATE]
+            {start}
+    r_mean = total/n_neurons
+    for t in range(len(rates)):
+        learning = rates[t]
+        {pools}
+        total = 0.0
+        for block in range(n_blocks):
+            base = np.uint64(block*BLOCK)
+            drawn = np.uint64(t*n_neurons + block*LANES)
+            for i in range(np.uint64(min(LANES, n_neurons - block*LANES))):
+                at = base + i
+                r = rows[at + RATE]
+                moved = rows[at + MOVED]
+                z = rows[at + DRIVE] + moved
                 r = r + dt*({excitatory}){noise}
-                rate[i] = r
+                rows[at + RATE] = r
                 total += r
-                q = momentum*pace[i] - learning*(({signal}) + gamma*p)
-                pace[i] = q
-                along[i] = p + q
-            r_mean = total/n_neurons
-            {shift}
-            e = momentum*e - learning*gamma*a
-            a = a + e
-            f = momentum*f - learning*gamma*c
-            c = c + f
-            if rate_trace.size:
-                rate_trace[step] = rate
-                inhibition_trace[step] = {traced}
-            step += 1
-        slot = slots[number]
-        if slot >= 0:
-            means[slot] = 0.0
-            variances[slot] = 0.0
-        for i in range(n_neurons):
-            x = inputs[number, {own}]
-            for j in range(n_inputs):
-                d, v = moved[i, j], velocity[i, j]
-                moved[i, j] = a*d + c*v + along[i]*x[j]
-                velocity[i, j] = e*d + f*v + pace[i]*x[j]
-            if slot >= 0:
-                for j in range(n_inputs):
-                    means[slot, j] += w_init[i, j] + moved[i, j]
-        if slot >= 0:
-            for j in range(n_inputs):
-                means[slot, j] /= n_neurons
-            for i in range(n_neurons):
-                for j in range(n_inputs):
-                    deviation = w_init[i, j] + moved[i, j] - means[slot, j]
-                    variances[slot, j] += deviation*deviation
-            for j in range(n_inputs):
-                variances[slot, j] /= n_neurons
-    {finish}
-    for back in range(len(past)):
-        place = (newest - 1 - back) % (delay + 1)
-        for m in range(n_pools):
-            past[len(past) - 1 - back, m] = ring[place, m] if back < delay else 0.0
+                pace = momentum*rows[at + PACE] - learning*({square}*({signal}) + gamma*moved)
+                rows[at + PACE] = pace
+                rows[at + MOVED] = moved + pace
+                {shift}
+        r_mean = total/n_neurons
+        late = late_now
+        if len(rate_trace):
+            for number in range(n_neurons):
+                rate_trace[t, number] = rows[number//LANES*BLOCK + number % LANES]
+            for m in range(n_pools):
+                inhibition_trace[t, m] = ring[newest, m]
+    place[0] = newest
 """
 
-# Pieces of it. One interneuron with prompt inhibition, as published, is two numbers.
-_PROMPT = {
+# Pieces of it. One interneuron is a number, which may be felt later.
+_ONE = {
     "feel": "",
+    "start": "",
     "pools": """
-            r_inh = present
-            present = r_inh + dt*({interneuron})
-            late_now = present""",
-    "shift": "late = late_now",
-    "traced": "present",
-    "finish": "h[0] = present",
-}
-_LATE = {
-    "feel": "",
-    "pools": """
-            r_inh = present
-            present = r_inh + dt*({interneuron})
-            newest = (newest + 1) % (delay + 1)
-            ring[newest, 0] = present
-            late_now = ring[(newest + 1) % (delay + 1), 0]""",
-    "shift": "late = late_now",
-    "traced": "present",
-    "finish": "h[0] = present",
+        r_inh = present
+        present = r_inh + dt*({interneuron})
+        newest = (newest + 1) % length
+        ring[newest, 0] = present
+        late_now = ring[(newest + 1) % length, 0]""",
+    "shift": "",
 }
 _FEEL = """
-{indent}oldest = (newest + 1) % (delay + 1)
-{indent}for i in range(n_neurons):
-{indent}    felt_now[i] = 0.0
+{indent}oldest = (newest + 1) % length
+{indent}for block in range(n_blocks):
+{indent}    base = np.uint64(block*BLOCK)
+{indent}    n = np.uint64(min(LANES, n_neurons - block*LANES))
+{indent}    for i in range(n):
+{indent}        rows[base + i + FELT_NOW] = 0.0
 {indent}    for m in range(n_pools):
-{indent}        felt_now[i] += from_inh[i, m]*ring[oldest, m]"""
+{indent}        felt = ring[oldest, m]
+{indent}        for i in range(n):
+{indent}            rows[base + i + FELT_NOW] += from_inh[m, np.uint64(block*LANES) + i]*felt"""
 _CONNECTED = {
     "feel": _FEEL.replace("{indent}", "    "),
+    "start": "rows[base + i + FELT] = rows[base + i + FELT_NOW]",
     "pools": """
-            for m in range(n_pools):
-                total = 0.0
-                for i in range(n_neurons):
-                    total += to_inh[m, i]*rate[i]
-                means_of[m] = total
-            newest = (newest + 1) % (delay + 1)
-            for m in range(n_pools):
-                r_inh = h[m]
-                r_mean = means_of[m]
-                h[m] = r_inh + dt*({interneuron})
-                ring[newest, m] = h[m]"""
-    + _FEEL.replace("{indent}", "            "),
-    "shift": """
-            for i in range(n_neurons):
-                felt[i] = felt_now[i]""",
-    "traced": "h",
-    "finish": "pass",
+        before = newest
+        newest = (newest + 1) % length
+        for m in range(n_pools):
+            r_mean = 0.0
+            for block in range(n_blocks):
+                base = np.uint64(block*BLOCK)
+                for i in range(np.uint64(min(LANES, n_neurons - block*LANES))):
+                    r_mean += to_inh[m, np.uint64(block*LANES) + i]*rows[base + i + RATE]
+            r_inh = ring[before, m]
+            ring[newest, m] = r_inh + dt*({interneuron})"""
+    + _FEEL.replace("{indent}", "        "),
+    "shift": "rows[at + FELT] = rows[at + FELT_NOW]",
 }
 
 
 @lru_cache(maxsize=32)
 def _compiled(kind: _Kind) -> Any:
-    """Compile the kernel of some equations, all of which have been checked."""
+    """Compile the steps of some equations, all of which have been checked."""
     import math
 
     import numba
+    from numba import types
+
+    from circuitsim.engines import _stepper_numba
 
     def substituted(text: str, names: dict[str, str]) -> str:
         return re.sub(r"\w+", lambda match: names.get(match[0], match[0]), text)
 
-    one = {"alpha": "alpha[i]" if kind.alpha_of_neurons else "alpha"}
-    one["tau"] = "tau[i]" if kind.tau_of_neurons else "tau"
-    pieces = _CONNECTED if kind.connected else _LATE if kind.late else _PROMPT
-    felt, felt_now = ("felt[i]", "felt_now[i]") if kind.connected else ("late", "late_now")
+    def row(name: str) -> str:
+        return f"rows[at + {name.upper()}]"
+
+    one = {"alpha": row("alpha")} if kind.alpha_of_neurons else {}
+    one |= {"tau": row("tau")} if kind.tau_of_neurons else {}
+    pieces = _CONNECTED if kind.connected else _ONE
+    felt, felt_now = (row("felt"), row("felt_now")) if kind.connected else ("late", "late_now")
     pools = pieces["pools"].replace("{interneuron}", kind.interneuron)
-    source = _KERNEL.format(
+    source = _STEPS.format(
         **(pieces | {"pools": pools}),
         excitatory=substituted(kind.excitatory, one | {"r_inh": felt}),
         signal=substituted(kind.signal, {"r_inh": felt_now}),
-        tau=one["tau"],
-        noise=" + scale[i]*noise[number, t, i]" if kind.noisy else "",
-        own="i" if kind.private else "0",
-        square="squares[i]" if kind.private else "square",
+        noise=f" + {row('scale')}*noise[drawn + i]" if kind.noisy else "",
+        square=row("square") if kind.private else "square",
     )
     # Sums may be reordered and quotients be products: infinities and NaN stay what they are.
-    options = {"nogil": True, "fastmath": {"contract", "nsz", "reassoc", "arcp"}}
-    scope: dict[str, Any] = {"np": np, "math": math, "inf": np.inf}
+    options = {
+        "nogil": True,
+        "fastmath": {"contract", "nsz", "reassoc", "arcp"},
+        "error_model": "numpy",
+    }
+    scope: dict[str, Any] = {"np": np, "inf": np.inf, "LANES": _stepper_numba.LANES}
+    scope |= {"BLOCK": _stepper_numba.BLOCK}
+    scope |= {name.upper(): place for name, place in _stepper_numba.ROW.items()}
     for name in ("arctan", "cos", "exp", "log", "sin", "sqrt", "tanh"):
         scope[name] = getattr(math, "atan" if name == "arctan" else name)
     scope["clip"] = numba.njit(_clip, **options)
     scope["sign"] = numba.njit(_sign, **options)
     exec(source, scope)
-    return numba.njit(scope["kernel"], **options)
+    line, table = types.float64[::1], types.float64[:, ::1]
+    signature = types.void(
+        line, types.int64, line, line, line, table, types.int64[::1], table, table, table, table
+    )
+    return numba.cfunc(signature, **options)(scope["steps"])
 
 
 def _clip(value: float, low: float, high: float) -> float:

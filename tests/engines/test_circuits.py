@@ -11,9 +11,10 @@ from brian2 import ms
 from conftest import relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest
 
 import circuitsim as cs
-from circuitsim.engines import registry
+from circuitsim.engines import noise, registry, stepper
 from circuitsim.engines.simulation import make_batch
 from circuitsim.engines.stepper import Stepper
 from circuitsim.expressions import portable, read
@@ -200,6 +201,29 @@ def test_compiled_steps():
     same(Stepper("numba").run(linear), reference.run(linear))
 
 
+@pytest.mark.slow
+def test_compiled_numbers_depend_on_no_block(monkeypatch):
+    """More neurons than a block of lanes has, noise, private inputs; to the last bit."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(6)
+    w_init, inputs = 1 + rng.standard_normal((3, 70, 3)), rng.standard_normal((7, 3, 3))
+    inputs[3] = 0
+    circuit = cs.Circuit(transfer="relu", sigma=0.2, alpha=[3, 4, 5])
+    plasticity = cs.Plasticity("inhibition_gated", 0.3)
+    found = []
+    for longest, private in ((512, 0.1), (2, 0.1), (512, 0.0)):
+        monkeypatch.setattr(stepper, "_LONGEST", longest)
+        source = cs.inputs.Noisy(inputs, private) if private else inputs
+        batch, _ = make_batch(
+            w_init, source, circuit, plasticity, 60 * ms, 1 * ms, True, None, 2, 4
+        )
+        found.append(Stepper("numba").run(batch))
+        same(found[-1], Stepper("numpy").run(batch))
+    for part in PARTS:
+        np.testing.assert_array_equal(*(getattr(one.state, part) for one in found[:2]))
+    np.testing.assert_array_equal(found[0].inverse_snr_w, found[1].inverse_snr_w)
+
+
 def test_equations_may_be_written_out():
     rng = np.random.default_rng(2)
     w_init, inputs = rng.standard_normal((5, 3)), rng.standard_normal((4, 3))
@@ -231,6 +255,50 @@ def test_noise_depends_on_the_circuit_and_its_seed_alone():
     assert "changed" not in rest.attrs
     other = cs.simulate(w_init[1], inputs, circuit.replace(sigma=0.2), seed=[9], **how)
     assert relative(other.rate, alone.rate) > 1e-3
+
+
+def test_philox_gives_the_published_words():
+    """Known answers of Random123, the authors' own code."""
+    for counter, key, words in (
+        ([0] * 4, 0, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ([0xFFFFFFFF] * 4, 2**64 - 1, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            0x299F31D0_A4093822,
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ):
+        found = noise.philox(counter, key)
+        assert " ".join(f"{int(word):08x}" for word in found) == words
+
+
+def test_noise_is_normal_and_independent():
+    drawn = np.stack([noise.normals(3, number, 50, 41) for number in range(200)])
+    assert kstest(drawn.ravel(), "norm").pvalue > 1e-3
+    size = np.sqrt(drawn.size)
+    assert abs(drawn.mean()) * size < 4
+    assert abs((drawn**4).mean() - 3) * size / np.sqrt(96) < 4
+    for one, other in (
+        (drawn[:-1], drawn[1:]),
+        (drawn[:, :-1], drawn[:, 1:]),
+        (drawn[..., :-1], drawn[..., 1:]),
+        (drawn[..., ::2][..., :20], drawn[..., 1::2]),
+        (drawn, np.stack([noise.normals(4, number, 50, 41) for number in range(200)])),
+    ):
+        assert abs((one * other).mean()) * size < 4
+        assert abs((one**2 * other**2).mean() - 1) * size / np.sqrt(8) < 4
+
+
+@pytest.mark.slow
+def test_compiled_noise_is_the_same():
+    pytest.importorskip("numba")
+    from circuitsim.engines import _stepper_numba
+
+    for key, number in ((2**63 + 5, 0), (17, 2**33 + 1)):
+        out = np.empty(4 * 2500)
+        _stepper_numba.normals(np.uint64(key), np.uint64(number), np.uint64(2500), out)
+        expected = noise.normals(key, number, 100, 100).ravel()
+        assert np.abs(out - expected).max() < 1e-14
 
 
 def test_noise_has_the_variance_that_is_asked_for():
