@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,12 @@ def _normal(text: str) -> str:
 
 def evaluate(text: str, values: dict[str, object]) -> Any:
     """Return the value of an expression that `circuitsim.expressions.read` has checked."""
-    return eval(text, {"__builtins__": {}, "inf": np.inf} | FUNCTIONS, values)
+    return eval(_code(text), {"__builtins__": {}, "inf": np.inf} | FUNCTIONS, values)
+
+
+@lru_cache(maxsize=64)
+def _code(text: str) -> CodeType:
+    return compile(text, "<equation>", "eval")
 
 
 def _is_rate(text: str, names: tuple[str, ...]) -> bool:

@@ -10,6 +10,14 @@ WEIGHTED_RATE = "r_mean_post = weight*r_pre : 1 (summed)"
 INHIBITION = "r_inh_post = weight*value_pre : 1 (summed)"
 MEAN_DRIVE = "z_mean_post = z_pre/pool_size : 1 (summed)"
 
+# A sheet of inputs, whose cells of equal phase are connected.
+CELL = """
+dx/dt = (-x + gain*x_mean + (1 - gain)*drive)/tau_sheet : 1
+x_mean : 1
+tau_sheet : second (shared, constant)
+"""
+LATERAL = "x_mean_post = x_pre/cells_post : 1 (summed)"
+
 # What every synapse does at every step (or once a presentation): heavy-ball descent.
 LEARN = """
 m = momentum_post*m - rate_post*(signal_post*x_pre + gamma_post*(w - w_init))

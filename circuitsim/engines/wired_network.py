@@ -3,8 +3,10 @@
 The plain form, as the first of `circuitsim.engines.network`: every synapse has its weight and its
 momentum, and both change at every step (once a presentation, for rules without a circuit).
 
-Within a presentation's first step cells get their drives, lateral connections sum them over each
-phase and cells settle (start, 0 to 2); the rest is in the order of `circuitsim.engines.network`.
+Within a presentation's first step cells get their drives (start, 0). Lateral connections sum them
+over each phase and cells settle (start, 1 and 2); or, where they have a time constant, connections
+sum what cells show and cells make their step when all others have made theirs (end). The rest is in
+the order of `circuitsim.engines.network`.
 """
 
 from __future__ import annotations
@@ -36,12 +38,14 @@ def by_network(wired: Wired, target: str, progress: Progress | None = None) -> S
         Called with the fraction done.
     """
     positions, inputs, channels = wired.w_init.shape
+    sheets = np.full((len(wired.record), len(wired.phase)), np.nan)
     with one_session(target):
         net = _Built(wired)
-        kept = []
+        kept: list[Any] = []
         for first, stop in zip([0, *wired.record[:-1]], wired.record, strict=True):
             if stop > first:
                 net.network.run((stop - first) * net.tick.dt)
+                sheets[len(kept)] = net.cells.x_
             weights = np.array(net.feedforward.w_).reshape(positions, channels, inputs)
             kept.append(weights.swapaxes(1, 2))
             if progress is not None:
@@ -51,7 +55,7 @@ def by_network(wired: Wired, target: str, progress: Progress | None = None) -> S
         else:
             rate = np.array(net.excitatory.r_).reshape(positions, channels)
             rate_inh = np.array(net.interneuron.r_inh_).reshape(-1, channels)
-    return Slept(np.array(kept), rate, rate_inh)
+    return Slept(np.array(kept), sheets, rate, rate_inh)
 
 
 class _Built:
@@ -68,9 +72,9 @@ class _Built:
         channel = np.arange(self.n_channels)
         self.pool = (wired.pool[:, np.newaxis] * self.n_channels + channel).ravel()
         self.sizes = np.repeat(np.bincount(wired.pool), self.n_channels)
-        sheet = self._sheet()
+        sheet = self._settled_sheet() if wired.tau_sheet is None else self._sheet()
         neurons = self._ideal() if self.ideal else self._circuit()
-        self.feedforward = self._fields(sheet[0], positions)
+        self.feedforward = self._fields(self.cells, positions)
         self.excitatory.run_regularly(
             f"signal = {portable(rule.signal)}",
             clock=self.step, when="synapses", order=0, name="judge",
@@ -80,24 +84,41 @@ class _Built:
         )
         self.network = Network([*sheet, *neurons, self.feedforward])
 
-    def _sheet(self) -> list[Any]:
+    def _cells(self, model: str, lateral: str, clock: Clock) -> tuple[NeuronGroup, Synapses]:
         """Cells, and what connects those of equal phase."""
         wired = self.wired
         stimulus = TimedArray(
             wired.drives.block(0, wired.n_presentations), dt=self.tick.dt, name="stimulus"
         )
-        cells = NeuronGroup(
+        cells = self.cells = NeuronGroup(
             len(wired.phase),
-            "x : 1\ndrive : 1\ndrive_mean : 1\ngain : 1 (shared, constant)\ncells : 1 (constant)",
-            clock=self.tick, order=-20, name="inputs", namespace={"stimulus": stimulus},
+            f"{model}\ndrive : 1\ngain : 1 (shared, constant)\ncells : 1 (constant)",
+            clock=clock, order=-20, name="inputs", namespace={"stimulus": stimulus},
+            method="euler",
         )  # fmt: skip
         cells.gain_ = wired.gain
         cells.cells_ = np.bincount(wired.phase)[wired.phase]
-        lateral = Synapses(cells, cells, clock=self.tick, name="lateral")
-        lateral.connect(
+        connections = Synapses(cells, cells, lateral, clock=clock, order=-20, name="lateral")
+        connections.connect(
             i=np.concatenate([np.flatnonzero(wired.phase == p) for p in wired.phase]),
             j=np.repeat(np.arange(len(wired.phase)), np.bincount(wired.phase)[wired.phase]),
         )
+        return cells, connections
+
+    def _sheet(self) -> list[Any]:
+        """Cells that approach in time what the others of their phase show."""
+        cells, lateral = self._cells(equations.CELL, equations.LATERAL, self.step)
+        cells.tau_sheet_ = (self.wired.tau_sheet or 0) * MILLI
+        cells.run_regularly(
+            "drive = stimulus(t, i)\nx = drive",
+            clock=self.tick, when="start", order=0, name="drive_cells",
+        )  # fmt: skip
+        cells.state_updater.when = "end"
+        return [cells, lateral]
+
+    def _settled_sheet(self) -> list[Any]:
+        """Cells that are taken as settled."""
+        cells, lateral = self._cells("x : 1\ndrive_mean : 1", "", self.tick)
         cells.run_regularly(
             "drive = stimulus(t, i)\ndrive_mean = 0",
             clock=self.tick, when="start", order=0, name="drive_cells",
@@ -170,10 +191,10 @@ class _Built:
         return [self.excitatory, pools, self._averaging(pools, equations.MEAN_DRIVE)]
 
     def _circuit(self) -> list[Any]:
-        wired = self.wired
+        circuit = self.wired.circuit
         self.excitatory = self._neurons(
             f"""
-            dr/dt = {portable(wired.dynamics.excitatory)} : 1
+            dr/dt = {portable(circuit.dynamics.excitatory)} : 1
             z : 1
             alpha : 1 (shared, constant)
             b : 1 (shared, constant)
@@ -185,7 +206,7 @@ class _Built:
         self.interneuron = NeuronGroup(
             len(self.sizes),
             f"""
-            dr_inh/dt = {portable(wired.dynamics.interneuron)} : 1
+            dr_inh/dt = {portable(circuit.dynamics.interneuron)} : 1
             r_mean : 1 (linked)
             b : 1 (shared, constant)
             tau : second (shared, constant)
@@ -193,10 +214,11 @@ class _Built:
             """,
             method="euler", clock=self.step, order=0, name="interneuron",
         )  # fmt: skip
-        self.excitatory.alpha_ = wired.alpha
-        self.interneuron.tau_inh_ = wired.tau_inh * MILLI
+        self.excitatory.alpha_ = float(np.asarray(circuit.alpha))
+        self.interneuron.tau_inh_ = float(np.asarray(circuit.tau_inh_ms)) * MILLI
         for group in (self.excitatory, self.interneuron):
-            group.b_, group.tau_ = wired.b, wired.tau * MILLI
+            group.b_ = float(np.asarray(circuit.b))
+            group.tau_ = float(np.asarray(circuit.tau_ms)) * MILLI
         pools = self._pools("r_mean", order=-4)
         self.excitatory.r_inh = linked_var(self.interneuron, "r_inh", index=self.pool)
         self.interneuron.r_mean = linked_var(pools, "r_mean")

@@ -148,7 +148,7 @@ class Layer(Listed[str]):
         def run(weights: Any, gain: float | None, **options: Any) -> xr.Dataset:
             return simulate_layer(
                 weights, (size, size), Circuit(alpha=self.alpha, b=0.0), learning,
-                gain=gain, engine="stepper", seed=[self.seed, 1], **options,
+                gain=gain, engine="auto", codegen="numpy", seed=[self.seed, 1], **options,
             )  # fmt: skip
 
         slept = run(weights, None, patterns=self.presentations, record=1, progress=progress)

@@ -8,10 +8,12 @@ these connections a cell obeys
 
     tau dx/dt = -x + g xbar + (1 - g) I,
 
-xbar the mean over the M cells of its phase, and settles at x = Ibar + (1 - g)(I - Ibar): what
-cells share is kept, and 1 - g of what is private is left. (The sheet is taken as fast: rates of the
-layer see it settled.) For drives that are independent normal numbers with the variance M, what they
-share is a standard normal pattern p, and what is left beside it has in each cell the variance
+xbar the mean over the M cells of its phase. It starts at x = I and settles at
+x = Ibar + (1 - g)(I - Ibar) with the time constant tau: what cells share is kept, and 1 - g of
+what is private is left. Either the sheet is taken as fast, and the layer sees it settled; or it has
+its `tau_sheet`, and while a presentation is young neurons of a pool see what is private in their
+inputs. For drives that are independent normal numbers with the variance M, what they share is a
+standard normal pattern p, and what is left beside it, settled, has in each cell the variance
 
     (1 - g)^2 (M - 1)                                    (`private_variance`)
 
@@ -50,9 +52,10 @@ from circuitsim.checks.validation import (
     whole_steps,
 )
 from circuitsim.checks.values import PerNeuron
-from circuitsim.engines.batch import Progress
+from circuitsim.engines import registry
+from circuitsim.engines.batch import Batch, Engine, Progress
 from circuitsim.engines.simulation import LONG_NAMES
-from circuitsim.engines.wired import Slept, Wired, by_steps
+from circuitsim.engines.wired import Slept, Wired, by_pools, phase_means
 from circuitsim.inputs import GaussianInputs, as_source
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.processwide import load_brian2, one_blas_thread
@@ -63,13 +66,15 @@ from circuitsim.vision.sharing import BORDERS
 if TYPE_CHECKING:
     from brian2.units import Quantity
 
-__dir__ = own(__name__, "ENGINES")
+__dir__ = own(__name__)
 
-ENGINES = ("brian2", "stepper")
+_NETWORK = "brian2"  # the engine that runs all of it as one
+_CODEGENS = ("auto", "numpy", "cython")  # of that
 
+_PARAMETERS = ("alpha", "tau_ms", "tau_inh_ms", "b")
 _PLANE = ("row", "column", "kernel_row", "kernel_column", "channel", "output_channel")
 _LINE = ("position", "kernel_position", "channel", "output_channel")
-_PRIVATE = 1  # key of the seed of what is private in the drives
+_PRIVATE, _CIRCUITS = 1, 2  # keys of the seeds of private drives, and of noise of circuits
 
 
 def simulate_layer(
@@ -83,6 +88,7 @@ def simulate_layer(
     border: str = "asleep",
     patterns: ArrayLike | int = 100,
     gain: float | None = None,
+    tau_sheet: Quantity | None = None,
     presentation: Quantity = PRESENTATION,
     dt: Quantity = DT,
     engine: str = "brian2",
@@ -103,8 +109,9 @@ def simulate_layer(
         Rows and columns, or the length, of the layer's input without padding. A `Geometry` has
         stride and padding too.
     circuit : Circuit, optional
-        Eqs. 7 and 8 with one value for each parameter; the published one by default. ``n_neurons``
-        has no effect: pools are as large as they are.
+        Of each pool, with one value for each parameter; the published one by default. ``n_neurons``
+        has no effect: pools are as large as they are. Only pools that run by themselves may have
+        other equations than Eqs. 7 and 8 (with any tau_inh), noise, spreads or late inhibition.
     plasticity : Plasticity, optional
         The circuit's rule as published by default.
     stride, padding : int
@@ -118,13 +125,19 @@ def simulate_layer(
     gain : float, optional
         Of the lateral connections, from 0 to below 1; None for the limit of 1, in which patterns
         are repeated exactly.
+    tau_sheet : Quantity, time, optional
+        Time constant with which connections pull cells together, from their private drives on;
+        above dt/2. By default the layer sees the sheet settled, as a rule that makes one update a
+        presentation always does.
     presentation, dt : Quantity, time
         As in `circuitsim.simulate`.
-    engine : {"brian2", "stepper"}
-        The Brian2 network, each synapse updated at every step; or the same numbers from steps that
-        NumPy makes for all neurons at once, which takes a rule that is linear.
-    codegen : {"auto", "numpy", "cython"}
-        How Brian2's code is made; NumPy where "auto".
+    engine : str
+        ``"brian2"``: the whole layer as one Brian2 network, each synapse updated at every step. Or
+        an engine of `circuitsim.simulate` that runs each pool as a circuit, to the same numbers:
+        ``"stepper"``, ``"propagator"`` (exact repetition by a settled sheet alone), or ``"auto"``,
+        the fastest that can.
+    codegen : str
+        How the engine's code is made. For ``"brian2"``: "numpy" (where "auto") or "cython".
     record : int or sequence of int, optional
         Keep weights and measures after every ``record``-th presentation, or after the given
         numbers of them; by default at both ends.
@@ -139,7 +152,7 @@ def simulate_layer(
     xarray.Dataset
         ``weights`` at the end, in the layout of the argument; ``weights_trace``, with a leading
         ``presentation``, at the presentations recorded; ``sheet`` (presentation, cells in rows and
-        columns, channel), the activity in the last presentation before each (NaN at the start);
+        columns, channel), the activity at the end of the presentation before (NaN at the start);
         ``snr_w`` and ``inverse_snr_w`` (presentation, pool, output channel), NaN for pools of one
         neuron; ``rate`` and ``rate_inh`` at the end (for rules of the circuit); ``pool`` of each
         position, -1 for those that are awake. Parameters are attributes.
@@ -173,8 +186,12 @@ def simulate_layer(
         circuit.check_step(step)
         plasticity.check_step(step)
         steps = whole_steps(duration, step)
-    one_of("engine", engine, ENGINES)
-    one_of("codegen", codegen, ("auto", "numpy", "cython"))
+    in_time = None if tau_sheet is None else _tau_sheet(tau_sheet, step, plasticity)
+    if engine == _NETWORK:
+        one_of("codegen", codegen, _CODEGENS)
+        _check_network(circuit, plasticity)
+    elif engine != "auto":
+        registry.get(engine, codegen).check_rule(plasticity.definition)
     root = _root(seed)
     shared = _patterns(patterns, layer, root)
     strength = _gain(gain)
@@ -184,16 +201,14 @@ def simulate_layer(
         pool=layer.pool[layer.asleep],
         phase=layer.phase,
         gain=strength,
-        drives=_Drives(shared, layer.phase, root, private=strength < 1),
-        alpha=float(np.asarray(circuit.alpha)),
-        tau=float(np.asarray(circuit.tau_ms)),
-        tau_inh=float(np.asarray(circuit.tau_inh_ms)),
-        b=float(np.asarray(circuit.b)),
-        dynamics=circuit.dynamics,
+        drives=_Drives(shared, layer.phase, root, private=strength < 1 or in_time is not None),
+        tau_sheet=in_time,
+        circuit=circuit,
         plasticity=plasticity,
         steps=steps,
         dt=1.0 if plasticity.definition.per_presentation else step,
         record=_recorded(record, shared.shape[0]),
+        seed=_below(root, _CIRCUITS),
     )
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
         slept = _run(wired, engine, codegen, progress)
@@ -205,10 +220,7 @@ def simulate_layer(
         "gamma": float(np.asarray(plasticity.gamma)),
         "learning_rate": repr(plasticity.learning_rate),
         "heavy_ball_momentum": plasticity.momentum,
-        "alpha": wired.alpha,
-        "tau_ms": wired.tau,
-        "tau_inh_ms": wired.tau_inh,
-        "b": wired.b,
+        **{name: float(np.asarray(getattr(circuit, name))) for name in _PARAMETERS},
         "presentation_ms": duration,
         "dt_ms": step,
         "gain": strength,
@@ -217,6 +229,8 @@ def simulate_layer(
         "padding": layer.padding,
         "engine": engine,
     }
+    if in_time is not None:
+        made.attrs["tau_sheet_ms"] = in_time
     return made
 
 
@@ -424,18 +438,15 @@ class _Drives:
         self.shape = (patterns.shape[0], len(phase))
         self._cells = np.bincount(phase)
         if private:
-            seed = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, 0, _PRIVATE))
-            self._private = GaussianInputs(*self.shape, seed)
+            self._private = GaussianInputs(*self.shape, _below(root, _PRIVATE))
 
     def block(self, start: int, stop: int) -> NDArray[np.float64]:
         shared = self._patterns.block(start, stop)[:, self._phase]
         if self._private is None:
             return np.asarray(shared)
         drawn = self._private.block(start, stop)
-        means = np.array([np.bincount(self._phase, row) for row in drawn]) / self._cells
-        return np.asarray(
-            shared + np.sqrt(self._cells)[self._phase] * (drawn - means[:, self._phase])
-        )
+        means = phase_means(drawn, self._phase)
+        return np.asarray(shared + np.sqrt(self._cells)[self._phase] * (drawn - means))
 
 
 def _checked(circuit: Circuit | None, plasticity: Plasticity | None) -> tuple[Circuit, Plasticity]:
@@ -445,20 +456,58 @@ def _checked(circuit: Circuit | None, plasticity: Plasticity | None) -> tuple[Ci
         raise ParameterError("circuit", "must be a circuitsim.Circuit", circuit)
     if not isinstance(plasticity, Plasticity):
         raise ParameterError("plasticity", "must be a circuitsim.Plasticity", plasticity)
-    own = circuit.transfer != "linear" or circuit.excitatory or circuit.interneuron
-    if own or np.any(circuit.sigma):
+    if circuit.connected:
         raise ParameterError(
             "circuit",
-            "must be the published linear one (any tau_inh), without noise, for a layer",
+            "must have one interneuron, connected to all of its pool, for a layer",
             circuit,
         )
-    numbers = {name: getattr(circuit, name) for name in ("alpha", "tau_ms", "b", "tau_inh_ms")}
+    numbers = {name: getattr(circuit, name) for name in _PARAMETERS}
     for name, value in {**numbers, "gamma": plasticity.gamma}.items():
         if isinstance(value, PerNeuron) or np.ndim(value):
             raise ParameterError(
                 name.removesuffix("_ms"), "must be one number for a whole layer", value
             )
     return circuit, plasticity
+
+
+def _check_network(circuit: Circuit, plasticity: Plasticity) -> None:
+    """Refuse what the network of a whole layer does not have."""
+    linear = circuit.replace(tau_inh=None).published
+    if not linear or circuit.dynamics.raised:
+        raise ParameterError(
+            "circuit",
+            "must be the published linear one (any tau_inh), without noise, spreads or delay, for "
+            "the Brian2 network of a whole layer; use engine='stepper'",
+            circuit,
+        )
+    if plasticity.per_synapse:
+        raise ParameterError(
+            "plasticity",
+            "must have no bounds, and no signals of w or x, for the Brian2 network of a whole "
+            "layer; use engine='brian2_per_synapse'",
+            plasticity,
+        )
+
+
+def _tau_sheet(tau_sheet: Any, step: float, plasticity: Plasticity) -> float:
+    value = milliseconds("tau_sheet", tau_sheet)
+    if plasticity.definition.per_presentation:
+        raise ParameterError(
+            "tau_sheet",
+            f"has no effect with the rule {plasticity.definition.name}, which makes one update a "
+            "presentation; leave it out",
+            tau_sheet,
+        )
+    rule = f"must be above half of dt = {step:g} ms, or steps are unstable"
+    if not step / 2 < value < np.inf:
+        raise ParameterError("tau_sheet", rule, tau_sheet)
+    return value
+
+
+def _below(root: np.random.SeedSequence, key: int) -> np.random.SeedSequence:
+    """Return a stream that is not one of the patterns."""
+    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, 0, key))
 
 
 def _sizes(input_shape: Any) -> tuple[int, ...]:
@@ -522,10 +571,12 @@ def _recorded(record: Any, total: int) -> NDArray[np.int64]:
 
 
 def _run(wired: Wired, engine: str, codegen: str, progress: Progress | None) -> Slept:
-    if engine == "stepper":
-        if codegen == "cython":
-            raise ParameterError("codegen", "must be auto or numpy for the stepper", codegen)
-        return by_steps(wired, progress)
+    if engine != _NETWORK:
+
+        def find(batch: Batch) -> Engine:
+            return registry.get(registry.choose(batch) if engine == "auto" else engine, codegen)
+
+        return by_pools(wired, find, progress)
     load_brian2()
     from circuitsim.engines.wired_network import by_network
 
@@ -545,11 +596,7 @@ def _labelled(layer: _Layer, wired: Wired, slept: Slept) -> xr.Dataset:
         if neurons.shape[2] > 1:
             measured[0, :, pool] = measures.snr_w(neurons)
             measured[1, :, pool] = measures.inverse_snr_w(neurons)
-    sheets = np.full((len(wired.record), *layer.sheet, layer.n_channels), np.nan)
-    for number, sheet in enumerate(wired.sheets(), start=1):
-        at = np.flatnonzero(wired.record == number)
-        if at.size:
-            sheets[at[0]] = sheet.reshape(sheets.shape[1:])
+    sheets = slept.sheet.reshape(-1, *layer.sheet, layer.n_channels)
     cells = ("sheet_row", "sheet_column") if plane else ("sheet_position",)
     over = ("presentation", "pool_number", "output_channel")
     variables: dict[str, Any] = {
@@ -568,7 +615,7 @@ def _labelled(layer: _Layer, wired: Wired, slept: Slept) -> xr.Dataset:
     made = xr.Dataset(variables, {"presentation": wired.record})
     names = LONG_NAMES | {
         "weights_trace": "feedforward weights after each presentation recorded",
-        "sheet": "activity of the sheet in the last presentation",
+        "sheet": "activity of the sheet at the end of the last presentation",
         "pool": "pool of each position; -1 awake",
         "presentation": "presentations since the initial weights",
     }
