@@ -35,8 +35,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     options.add(what, Comparison, ("variants", "paddings", "seeds"), _CALLED)
     options.also(what, "--trials", "--seeds", int)
     training = p.add_argument_group("training")
-    names = ("network", "width", "epochs", "batch_size", "schedule", "rates", "rate_epochs",
-             "validation")  # fmt: skip
+    names = ("network", "width", "first_conv", "epochs", "batch_size", "schedule", "rates",
+             "rate_epochs", "validation")  # fmt: skip
     options.add(training, Comparison, names)
     asleep = p.add_argument_group("asleep (all but instant)")
     options.add(asleep, Sharing, (*SLEEP, "border"), defaults=SLEEP)

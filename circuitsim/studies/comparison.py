@@ -172,6 +172,8 @@ class Comparison(Campaign[Job]):
     dataset, network : str
     width : int, optional
         As in `Architecture`.
+    first_conv : bool
+        Keep the first layer of locally connected networks convolutional.
     epochs, batch_size : int
     rates : sequence of float
         Learning rates to choose from. If the lowest or highest is the best, others beyond it are
@@ -215,6 +217,9 @@ class Comparison(Campaign[Job]):
     network: str = declare("small", "small, resnet20 or resnet18", "NAME")
     width: int | None = declare(
         None, "channels of the first layer; by default 16 in resnet20, 32 in others", "W", minimum=1
+    )
+    first_conv: bool = declare(
+        False, "keep the first layer convolutional in networks that are locally connected otherwise"
     )
     epochs: int = declare(10, "epochs of training", "E", minimum=1)
     batch_size: int = declare(128, "images in a batch", "B", minimum=2)
@@ -291,6 +296,8 @@ class Comparison(Campaign[Job]):
         # What cannot be trained is said before anything starts.
         architecture = Architecture((32, 32, 3), 10, self.network, width=self.width)
         object.__setattr__(self, "width", architecture.width)
+        if self.first_conv and not any(map(self._first_conv, self.variants)):
+            raise ParameterError("first_conv", "has no effect where all variants are conv", True)
         for variant in self.variants:
             for padding in self.paddings:
                 for trial in (True, False):
@@ -373,7 +380,12 @@ class Comparison(Campaign[Job]):
         return Run.new(
             data, self.training(job), self.sharing(job.variant), network=self.network,
             connectivity=Variant(job.variant).connectivity, width=self.width,
+            first_conv=self._first_conv(job.variant),
         )  # fmt: skip
+
+    def _first_conv(self, variant: str) -> bool:
+        """Whether a variant's first layer is convolutional in spite of the others."""
+        return self.first_conv and Variant(variant).connectivity == "lc"
 
     # -- what is to be done ------------------------------------------------------------------------
 
@@ -481,10 +493,13 @@ class Comparison(Campaign[Job]):
     def digest(self, task: Job) -> str:
         """Name of a training's result."""
         sharing = self.sharing(task.variant)
+        # A result from before there was such a choice has the name that it had.
+        more = {"first_conv": True} if self._first_conv(task.variant) else {}
         return digest_of(
             kind=self.kind, scheme=self.scheme, dataset=self.dataset, network=self.network,
             width=self.width, connectivity=Variant(task.variant).connectivity,
             training=asdict(self.training(task)), sharing=repr(sharing), images=dict(self.images),
+            **more,
         )  # fmt: skip
 
     def describe(self, task: Job) -> str:
@@ -503,7 +518,9 @@ class Comparison(Campaign[Job]):
         }
 
     def _layers(self, variant: str) -> tuple[str, ...]:
-        return _lc_layers(self.network) if Variant(variant).connectivity == "lc" else ()
+        if Variant(variant).connectivity != "lc":
+            return ()
+        return _lc_layers(self.network, self.first_conv)
 
     def tell(self, task: Job, result: Arrays) -> str:
         """Say how accurate a network has become."""
@@ -528,7 +545,7 @@ class Comparison(Campaign[Job]):
             "padding": self.paddings,
             "seed": range(self.seeds),
             "epoch": range(1, self.epochs + 1),
-            "layer": _lc_layers(self.network) if layers else ("none",),
+            "layer": _lc_layers(self.network, self.first_conv) if layers else ("none",),
             "trial": range(self.trials_made),
         }
 
@@ -599,11 +616,12 @@ class Comparison(Campaign[Job]):
         """Say what would be trained."""
         rates = ", ".join(f"{rate:g}" for rate in self.rates)
         chosen = f" chosen from {rates} in {self.rate_epochs} epochs" if len(self.rates) > 1 else ""
+        first = ", first layer conv" if self.first_conv else ""
         return [
             ("variants", " ".join(self.variants)),
             ("paddings", " ".join(map(str, self.paddings))),
             ("seeds", str(self.seeds)),
-            ("network", f"{self.network}, width {self.width}, on {self.dataset}"),
+            ("network", f"{self.network}, width {self.width}, on {self.dataset}{first}"),
             ("epochs", f"{self.epochs}, batches of {self.batch_size}"),
             ("rates", rates if not chosen else chosen.strip()),
         ]
@@ -715,9 +733,10 @@ def _loaded(name: str, options: str) -> Dataset:
 
 
 @lru_cache
-def _lc_layers(network: str) -> tuple[str, ...]:
+def _lc_layers(network: str, first_conv: bool) -> tuple[str, ...]:
     """Names of a network's locally connected layers, which depend on nothing else."""
-    return tuple(Network(Architecture((32, 32, 3), 10, network, "lc", width=1)).lc_layers())
+    architecture = Architecture((32, 32, 3), 10, network, "lc", 1, first_conv)
+    return tuple(Network(architecture).lc_layers())
 
 
 def _score(result: Arrays | None) -> float | None:

@@ -199,7 +199,8 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         "(dashed). **B**, **C** Accuracy on test images, and on training images during the epoch. "
         "**D** SNR of weights (Eq. 6), the geometric mean over layers, before the last sleep of "
         "each epoch; 10⁹ stands for more (weights that are the same but for rounding). "
-        "Bands and bars are one standard deviation over seeds.",
+        "Bands and bars are one standard deviation over seeds."
+        + (" The first layer is convolutional in all of them." if comparison.first_conv else ""),
         f"All networks are trained with AdamW for {comparison.epochs} epochs of batches of "
         f"{comparison.batch_size}, with a cosine schedule, on all training images, and what counts "
         "is the accuracy on test images after the last epoch. The gap closed is "

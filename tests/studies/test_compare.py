@@ -118,6 +118,25 @@ def test_what_diverges_is_not_chosen():
     assert "conv at 0.001" in note
 
 
+def test_first_layers_may_stay_convolutional():
+    """Then it is another training of each locally connected network, and of no other."""
+    without = Comparison(variants=("conv", "circuit-10"), network="resnet18")
+    comparison = Comparison(variants=("conv", "circuit-10"), network="resnet18", first_conv=True)
+    assert Comparison.from_json(comparison.to_json()) == comparison != without
+    data = datasets.load("digits")
+    for variant, connectivity in (("conv", "conv"), ("circuit-10", "lc")):
+        job = Job(variant, 0, 0, 1e-3, False)
+        assert (comparison.digest(job) == without.digest(job)) == (variant == "conv")
+        architecture = comparison.describe_run(job, data).architecture
+        assert (architecture.connectivity, architecture.first_conv) == (
+            connectivity, variant != "conv",
+        )  # fmt: skip
+    assert without._layers("circuit-10") == ("layer1", *comparison._layers("circuit-10"))
+    assert "first layer conv" in dict(comparison.outline())["network"]
+    with pytest.raises(ParameterError, match="first_conv: has no effect"):
+        Comparison(variants=("conv",), first_conv=True)
+
+
 def test_seed_by_seed():
     """All variants of one seed come before the next; all choose their rates with one padding."""
     comparison = Comparison(seeds=2, paddings=(4, 0))
