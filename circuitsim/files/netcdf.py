@@ -3,7 +3,8 @@
 A file ends with a seal, a checksum of all its bytes. HDF5 takes no notice of what follows its data,
 so every program reads a sealed file; and here no damaged file gets as far as HDF5, which a single
 changed bit can keep busy for ever. A seal tells damage, not malice: whoever can write a file can
-seal it, so sizes are checked before anything is read.
+seal it, so it is opened in a process with limits first, unless it was written here, and sizes are
+checked before anything is read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from circuitsim.checks.validation import ParameterError
-from circuitsim.files import atomic_write, open_regular
+from circuitsim.files import atomic_write, open_regular, trial
+
+_tried: dict[str, str | None] = {}  # by their checksums, what is wrong with files opened before
 
 _SEAL = b"\ncircuitsim sha256 "
 
@@ -62,7 +65,7 @@ def writing(path: Path) -> Iterator[Callable[[xr.Dataset, str | None], None]]:
     with atomic_write(path) as temporary, content.getbuffer() as written:
         with temporary.open("wb") as target:
             target.write(written)
-        seal(temporary)
+        _tried[seal(temporary)] = None
 
 
 def _written(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,15 +79,16 @@ def _characters(text: str) -> Any:
     return np.array(content, h5py.string_dtype("utf-8", len(content)))
 
 
-def seal(path: Path) -> None:
-    """Add a checksum of a file's bytes at its end."""
+def seal(path: Path) -> str:
+    """Add a checksum of a file's bytes at its end, and return it."""
     with path.open("rb+") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0, os.SEEK_END)
         file.write(_SEAL + digest.encode())
+    return digest
 
 
-def _check_seal(path: Path) -> None:
+def _check_seal(path: Path) -> str:
     with open_regular(path) as file:
         n_left = os.fstat(file.fileno()).st_size - len(_SEAL) - 64
         if n_left < 0:
@@ -101,6 +105,7 @@ def _check_seal(path: Path) -> None:
         raise ValueError("it was cut short, or another program wrote it: no checksum at its end")
     if said != digest.hexdigest().encode():
         raise ValueError("it has changed since it was written: its checksum is another")
+    return digest.hexdigest()
 
 
 def attributes(path: Path, what: str, group: str = "/") -> dict[str, Any]:
@@ -162,7 +167,11 @@ def _guarded(path: Path, read: Any, what: str) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
-        _check_seal(path)
+        digest = _check_seal(path)
+        if digest not in _tried:
+            _tried[digest] = trial.refused(path)
+        if reason := _tried[digest]:
+            raise ValueError(reason)
         return read()
     # The libraries' exceptions for a damaged file are of any kind, MemoryError among them.
     except Exception as error:
@@ -180,7 +189,7 @@ def _opened(path: Path) -> h5py.File:
 def _attributes(path: Path, group: str) -> dict[str, Any]:
     with _opened(path) as file:
         found = file[group]
-        _check_attributes(found, path.stat().st_size)
+        trial.check_attributes(found, path.stat().st_size)
         return {name: _scalar(found.attrs[name]) for name in found.attrs}
 
 
@@ -209,7 +218,7 @@ def _check_layout(file: h5py.File, layout: Mapping[str, Layout], size: int) -> N
             wanted = h5py.Dataset if member in variables else h5py.Group
             if found.get(member, getclass=True) is not wanted:
                 raise ValueError(f"{member} is not what is expected there")
-        _check_attributes(found, size)
+        trial.check_attributes(found, size)
         for member, shape in variables.items():
             _check_variable(found[member], member, shape, size)
 
@@ -224,11 +233,4 @@ def _check_variable(variable: h5py.Dataset, name: str, shape: tuple[int, ...], s
     plain = variable.chunks is None and variable.external is None and not variable.is_virtual
     if not plain or variable.id.get_storage_size() != stored or stored > size:
         raise ValueError(f"{name} is not stored as it was written")
-    _check_attributes(variable, size)
-
-
-def _check_attributes(found: Any, size: int) -> None:
-    for name in found.attrs:
-        attribute = found.attrs.get_id(name)
-        if max(attribute.get_storage_size(), math.prod(attribute.shape)) > size:
-            raise ValueError(f"its attribute {name} is larger than the file")
+    trial.check_attributes(variable, size)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import circuitsim as cs
 from circuitsim import export, status, studies, sweep
-from circuitsim.files import netcdf
+from circuitsim.files import netcdf, trial
 from circuitsim.files.arrays import BadFile
 from circuitsim.running import records, runner, state
 from circuitsim.running.store import Store
@@ -280,6 +280,130 @@ def test_what_is_no_regular_file(original, tmp_path):
         path.rmdir() if path.is_dir() else path.unlink()
     path.symlink_to(original)  # the user's own choice
     assert cs.load(path).equals(cs.load(original))
+
+
+# -- what HDF5 itself does not survive ------------------------------------------------------------
+
+
+def _dimensions(value):
+    def change(file):
+        del file["snr_w"].attrs["DIMENSION_LIST"]
+        value(file, file["snr_w"].attrs)
+
+    return change
+
+
+def _references(*names):
+    def give(file, attributes):
+        kind = h5py.special_dtype(vlen=h5py.ref_dtype)
+        lists = np.empty(len(names), dtype=object)
+        for place, name in enumerate(names):
+            null = h5py.Reference()
+            lists[place] = np.array([file[name].ref if name else null], dtype=h5py.ref_dtype)
+        attributes.create("DIMENSION_LIST", lists, dtype=kind)
+
+    return _dimensions(give)
+
+
+FORGED = [
+    _references("snr_w", "snr_w", "snr_w", "snr_w", "snr_w", "snr_w"),
+    _references("weights", "weights/k2", "provenance", "/", "/", "/"),
+    _references("", "", "", "", "", ""),
+    _references("k"),
+    _dimensions(lambda file, attributes: attributes.__setitem__("DIMENSION_LIST", 7.0)),
+    lambda file: file["weights"].__setitem__("weights", file["weights"]),
+    replaced("/", "snr_w", shape=SHAPE, maxshape=(None,) * 6, dtype="f8",
+             chunks=(1, 1, 1, 1, 2, 2**28)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", FORGED)
+def test_a_result_that_is_forged(change, original, tmp_path):
+    path = changed(original, tmp_path / "out.nc", change)
+    with within(30):
+        with pytest.raises(cs.ParameterError, match="cannot be read|has not the numbers") as told:
+            read_all(path)
+        assert len(str(told.value).splitlines()) == 1
+        assert in_process(status, path) == 2
+
+
+def old_format(original, path):
+    """The same in the format that HDF5 had first, which guards none of its own tables by sums."""
+
+    def copied(source, target):
+        for name, value in source.attrs.items():
+            if name not in ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"):
+                target.attrs[name] = value
+        for name in source if isinstance(source, h5py.Group) else ():
+            if isinstance(source[name], h5py.Group):
+                copied(source[name], target.create_group(name))
+            else:
+                copied(source[name], target.create_dataset(name, data=source[name][()]))
+
+    with h5py.File(original) as source, h5py.File(path, "w", libver="earliest") as target:
+        copied(source, target)
+        arrays = []
+        source.visititems(lambda name, found: arrays.append(name))
+        arrays = [name for name in arrays if isinstance(source[name], h5py.Dataset)]
+        for name in arrays:
+            if source[name].attrs.get("CLASS") == b"DIMENSION_SCALE":
+                target[name].make_scale(source[name].attrs["NAME"])
+        for name in arrays:
+            for n, scales in enumerate(source[name].dims):
+                for scale in scales.values():
+                    target[name].dims[n].attach_scale(target[scale.name])
+    return path.read_bytes()
+
+
+def test_a_result_whose_tables_lead_astray(original, expected, tmp_path, thorough):
+    """Addresses within the file, replaced by others: cycles, overlaps, places beyond its end."""
+    path = tmp_path / "old.nc"
+    content = old_format(original, path)
+    netcdf.seal(path)
+    assert read_all(path)[0].equals(expected[0])
+    places = range(0, len(content) - 8, 8)
+    words = {at: int.from_bytes(content[at : at + 8], "little") for at in places}
+    pointers = {at: to for at, to in words.items() if 0 < to < len(content) and to % 8 == 0}
+    rng = random.Random(5)
+    for _ in range(1000 if thorough else 4):
+        at = rng.choice(sorted(pointers))
+        to = rng.choice([rng.choice(sorted(pointers.values())), at, 2**31, 2**40])
+        path.write_bytes(content[:at] + to.to_bytes(8, "little") + content[at + 8 :])
+        netcdf.seal(path)
+        with within(60), suppress(cs.ParameterError):
+            read_all(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("while True: pass", "takes more than 1 s"),
+        ("import os; os.abort()", "ends the process that does"),
+        ("import sys; print('broken', file=sys.stderr); sys.exit(1)", "broken"),
+    ],
+)
+def test_a_file_that_keeps_the_library_busy_ends_another_process(
+    code, message, original, tmp_path, monkeypatch
+):
+    """None of the files above does that to the library as it is now: a stand-in for it does."""
+    stand_in = "from circuitsim.files import trial\ndef main():\n    import sys\n"
+    stand_in += "    trial._limit(1, 10**9)\n    sys.stdout.write('ready\\n')\n"
+    stand_in += f"    sys.stdout.flush()\n    {code}\n"
+    (tmp_path / "stand_in.py").write_text(stand_in)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(trial, "__name__", "stand_in")
+    monkeypatch.setattr(trial, "_SECONDS", 1)
+    path = changed(original, tmp_path / "out.nc", attribute("new", code))
+    with within(60), pytest.raises(cs.ParameterError, match=message):
+        cs.load(path)
+
+
+def test_what_is_tried_once_is_believed(original, tmp_path, monkeypatch):
+    path = changed(original, tmp_path / "out.nc", attribute("new", "once"))
+    tried, real = [], trial.refused
+    monkeypatch.setattr(trial, "refused", lambda path: tried.append(path) or real(path))
+    read_all(path), cs.load(original)
+    assert tried == [path]
 
 
 # -- cells ----------------------------------------------------------------------------------------
