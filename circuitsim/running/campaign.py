@@ -194,6 +194,10 @@ class Campaign(ABC, Generic[T]):
     def groups(self) -> dict[str, Group]:
         """Groups of the file, ``""`` for its root."""
 
+    def former_groups(self) -> list[dict[str, Group]]:
+        """What other groups earlier files of the same format have, which are read, too."""
+        return []
+
     @abstractmethod
     def collect(self, read: Callable[[T], Arrays]) -> Iterator[tuple[str, Arrays, str]]:
         """Give groups of the file one by one: name, variables, and title."""

@@ -144,7 +144,18 @@ def load(path: Path, kinds: Iterable[type[Campaign[Any]]]) -> tuple[Campaign[Any
 
 def group(path: Path, campaign: Campaign[Any], name: str) -> xr.Dataset:
     """Read one group of a campaign's result; raises as `load`."""
-    declared = campaign.groups()
+    layouts = [campaign.groups(), *campaign.former_groups()]
+    while True:
+        try:
+            return _group(path, campaign, name, layouts.pop(0))
+        except ParameterError:
+            if not layouts:
+                raise
+
+
+def _group(
+    path: Path, campaign: Campaign[Any], name: str, declared: Mapping[str, Group]
+) -> xr.Dataset:
     layout: dict[str, netcdf.Layout] = {"": {}}
     layout |= {inner: g.shapes for inner, g in declared.items()}
     dataset = netcdf.read(path, name or None, layout, campaign.what)

@@ -223,6 +223,7 @@ class Study(Campaign[Cell]):
     undefined = ("limits",)  # those of a rule without a closed form
     units = UNITS
     grid = ("k", "gamma", "alpha", "neurons")
+    _of_weights = ("gamma", "alpha", "neurons", "trial", "neuron", "input")
     counted = ("trials",)
 
     def __post_init__(self) -> None:
@@ -423,16 +424,22 @@ class Study(Campaign[Cell]):
 
     def groups(self) -> dict[str, Group]:
         """Curves and end points; the final weights of each shape; seconds."""
+        return self._groups()
+
+    def former_groups(self) -> list[dict[str, Group]]:
+        """Where pools differ in size, their groups had an axis of sizes, which fitted no parent."""
+        return [self._groups(formerly=True)] if len(self.neurons) > 1 else []
+
+    def _groups(self, formerly: bool = False) -> dict[str, Group]:
         axes = {name: getattr(self, name) for name in self.grid} | {"trial": range(self.trials)}
         curves: dict[str, tuple[str, ...]] = dict.fromkeys(CURVES, (*DIMENSIONS, "presentation"))
         groups = {}
         for k, neurons in itertools.product(self.k, self.neurons):
-            inner = {name: axis for name, axis in axes.items() if name != "k"} | {
-                "neurons": (neurons,),
-                "neuron": range(neurons),
-                "input": range(self.n_inputs(k)),
-            }
-            weights = ("gamma", "alpha", "neurons", "trial", "neuron", "input")
+            inner = {"gamma": self.gamma, "alpha": self.alpha, "trial": axes["trial"]}
+            if len(self.neurons) == 1 or formerly:
+                inner["neurons"] = (neurons,)
+            inner |= {"neuron": range(neurons), "input": range(self.n_inputs(k))}
+            weights = tuple(name for name in self._of_weights if name in inner)
             groups[self.weights_group(k, neurons)] = Group(inner, {"weights": weights})
         groups[""] = Group(
             axes | {"presentation": range(self.presentations + 1)},
@@ -453,7 +460,7 @@ class Study(Campaign[Cell]):
         seconds = np.empty(shape)
         shapes = itertools.product(enumerate(self.k), enumerate(self.neurons))
         for (i, k), (m, neurons) in shapes:
-            weights = np.empty((*shape[1:3], 1, self.trials, neurons, self.n_inputs(k)))
+            weights = np.empty((*shape[1:3], self.trials, neurons, self.n_inputs(k)))
             for g, a, trial in np.ndindex(*shape[1:3], self.trials):
                 result = read(Cell(k, neurons, self.gamma[g], self.alpha[a], trial))
                 place = (i, g, a, m, trial)
@@ -462,7 +469,9 @@ class Study(Campaign[Cell]):
                 for name, value in zip(LIMITS, result["limits"], strict=True):
                     numbers[name][place] = value
                 seconds[place] = result["seconds"][0]
-                weights[g, a, 0, trial] = result["weights"]
+                weights[g, a, trial] = result["weights"]
+            if len(self.neurons) == 1:
+                weights = weights[:, :, np.newaxis]
             yield self.weights_group(k, neurons), {"weights": weights}, "Final weights"
         yield "", numbers, "Convergence of the weights' signal-to-noise ratio"
         yield "provenance", {"seconds": seconds}, "Time spent"
@@ -734,7 +743,10 @@ def load_weights(
     path = Path(path)
     study = study_in(path)
     k, neurons = only("k", study.k, k), only("neurons", study.neurons, neurons)
-    return results.group(path, study, study.weights_group(k, neurons))["weights"]
+    weights = results.group(path, study, study.weights_group(k, neurons))["weights"]
+    if "neurons" in weights.dims:
+        return weights
+    return weights.expand_dims(neurons=[neurons], axis=2)
 
 
 def load_seconds(path: str | os.PathLike[str]) -> xr.DataArray:

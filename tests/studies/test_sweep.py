@@ -17,6 +17,7 @@ from commands import command, contents, interrupted_after, run, run_here, wait_f
 import circuitsim as cs
 from circuitsim import studies, sweep
 from circuitsim.files.arrays import BadFile
+from circuitsim.running import runner
 from circuitsim.running.store import Store
 from circuitsim.studies import tables, timing
 from circuitsim.studies.sweep import LIMITS, Study, run_cells, study_in
@@ -99,9 +100,35 @@ def test_several_numbers_of_neurons_have_groups_of_their_own(tmp_path):
         weights = cs.load_weights(output, 2, neurons)
         assert weights.shape == (1, 1, 1, 1, neurons, 4)
         group = xr.load_dataset(output, group=f"weights/k2/neurons{neurons}", engine="h5netcdf")
-        assert group.weights.equals(weights)
+        assert group.weights.equals(weights.isel(neurons=0, drop=True))
     with pytest.raises(cs.ParameterError, match="neurons: must be given: it may be 4, 5"):
         cs.load_weights(output, 2)
+    with xr.open_datatree(output, engine="h5netcdf") as tree:
+        assert tree["weights/k2/neurons5/weights"].shape == (1, 1, 1, 5, 4)
+
+
+def test_files_whose_sizes_of_pools_have_an_axis_are_read(tmp_path, monkeypatch):
+    """As they were written first."""
+    study = Study(k=(2,), gamma=(0.1,), trials=1, presentations=1, neurons=(4, 5),
+                  engine="propagator", codegen="numpy")  # fmt: skip
+    studies.run(study, tmp_path / "new.nc", runner.Here())
+    (former,) = study.former_groups()
+    real = Study.collect
+
+    def collect(self, read):
+        for name, numbers, title in real(self, read):
+            if name.startswith("weights"):
+                numbers = {"weights": numbers["weights"][:, :, np.newaxis]}
+            yield name, numbers, title
+
+    monkeypatch.setattr(Study, "groups", lambda self: former)
+    monkeypatch.setattr(Study, "collect", collect)
+    studies.run(study, tmp_path / "old.nc", runner.Here())
+    monkeypatch.undo()
+    new, old = tmp_path / "new.nc", tmp_path / "old.nc"
+    assert cs.load(old).equals(cs.load(new))
+    for neurons in (4, 5):
+        assert cs.load_weights(old, 2, neurons).equals(cs.load_weights(new, 2, neurons))
 
 
 def test_correlated_inputs_have_their_own_theory(tmp_path):
