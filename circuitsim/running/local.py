@@ -9,6 +9,7 @@ import queue
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
@@ -153,6 +154,23 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _revive_tracker() -> None:
+    """Start multiprocessing's tracker of semaphores again, if it was killed with the workers.
+
+    The new one knows nothing of what the old one was told, and prints a traceback for each
+    semaphore that is given back: nobody is to see them.
+    """
+    with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = os.dup(2)
+        try:
+            os.dup2(nowhere.fileno(), 2)
+            resource_tracker.ensure_running()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _end_fork_server() -> None:
     """End the server that was asked for a process when Ctrl-C came; it would start it after all."""
     pid = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
@@ -188,6 +206,7 @@ class _Process:
         return future
 
     def _renew(self) -> None:
+        _revive_tracker()
         _end([self.pool])
         self.pool = self._start()
         self._failed = False

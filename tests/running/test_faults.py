@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import textwrap
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -282,3 +283,26 @@ def test_closed_streams_do_not_end_workers(tmp_path):
     closed = ["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "bash", *options]
     assert subprocess.run(closed, check=False).returncode == 0
     assert (tmp_path / "out.nc").exists()
+
+
+def test_a_killed_tracker_of_semaphores_leaves_no_tracebacks(tmp_path):
+    """Whoever kills all that a command has started kills multiprocessing's own helper, too."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+            import os, signal, time
+            from multiprocessing import resource_tracker
+            from circuitsim.running.local import LocalPool
+
+            if __name__ == "__main__":
+                with LocalPool(1) as pool:
+                    worker = pool.submit(os.getpid).result()
+                    for pid in (resource_tracker._resource_tracker._pid, worker):
+                        os.kill(pid, signal.SIGKILL)
+                    while pool._processes[0].pool._broken is False:
+                        time.sleep(0.01)
+                    print(pool.submit(int).result())
+        """)
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
