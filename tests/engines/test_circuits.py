@@ -429,6 +429,75 @@ def test_whole_numbers_are_handed_on_as_others(text):
         assert eval(handed, scope) == pytest.approx(expected, rel=1e-12, nan_ok=True)
 
 
+TEXTS = st.tuples(EXPRESSIONS, EXPRESSIONS)
+FEW = settings(max_examples=max(5, settings.default.max_examples // 6))
+
+
+def outcomes(batch, engines):
+    """What engines make of a batch; None for numbers that are none, or that it cannot run."""
+    for engine in engines:
+        try:
+            with np.errstate(all="ignore"):
+                yield engine, registry.get(engine, "numpy").run(batch)
+        except (FloatingPointError, cs.ParameterError):
+            yield engine, None
+
+
+def all_the_same(batch, engines):
+    """Engines against Python's own arithmetic, where that gives numbers."""
+    with np.errstate(all="ignore"):
+        try:
+            expected = reference.run(batch)
+        except ZeroDivisionError:
+            return
+    finite = all(np.isfinite(getattr(expected.state, part)).all() for part in PARTS)
+    if not finite or np.abs(expected.state.weights).max() > 1e3:
+        return
+    for engine, found in outcomes(batch, engines):
+        if found is None:
+            assert engine == "propagator"
+            assert batch.plasticity.definition.linear is None or not batch.dynamics.published
+            continue
+        for part in PARTS:
+            known = getattr(expected.state, part)
+            assert getattr(found.state, part) == pytest.approx(known, rel=1e-9, abs=1e-9), engine
+
+
+def little(circuit, plasticity):
+    rng = np.random.default_rng(2)
+    w_init, inputs = 1 + rng.standard_normal((1, 3, 2)), rng.standard_normal((2, 2))
+    batch, _ = make_batch(w_init, inputs, circuit, plasticity, 3 * ms, 1 * ms, False, None, 1)
+    return batch
+
+
+@pytest.mark.slow
+@given(EXPRESSIONS)
+@FEW
+def test_a_rule_means_the_same_in_all_engines(text):
+    try:
+        plasticity = cs.Plasticity(f"a = r_inh/100 + {text}", learning_rate=cs.ConstantRate(1e-3))
+    except cs.ParameterError:
+        return
+    all_the_same(little(cs.Circuit(), plasticity), ("propagator", "stepper", "brian2"))
+
+
+@pytest.mark.slow
+@given(TEXTS)
+@FEW
+def test_equations_mean_the_same_in_all_engines(texts):
+    """Of a neuron, and of the interneuron: bounded, so that they lead somewhere."""
+    excitatory, inhibitory = texts[0], texts[1].replace("r", "r_mean")
+    try:
+        circuit = cs.Circuit(
+            excitatory=f"dr/dt = (-r + z - alpha*r_inh + tanh({excitatory}))/tau",
+            interneuron=f"dr_inh/dt = (-r_inh + r_mean - tanh({inhibitory}))/tau",
+        )
+    except cs.ParameterError:
+        return
+    plasticity = cs.Plasticity(learning_rate=cs.ConstantRate(1e-3))
+    all_the_same(little(circuit, plasticity), ("propagator", "stepper", "brian2"))
+
+
 def test_brian2_gives_a_negative_power_its_meaning():
     rng = np.random.default_rng(5)
     w_init, inputs = 1 + rng.standard_normal((5, 3)), rng.standard_normal((3, 3))
