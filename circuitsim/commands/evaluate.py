@@ -34,12 +34,25 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="write the confusion matrix there; by default it is not written",
     )
     p.add_argument(
+        "--weights",
+        default=None,
+        metavar="FILE:LAYER",
+        help="test it with the weights that circuits have made of a layer: awake, after their "
+        "sleep, and exactly shared, with statistics of batch norm taken anew; FILE is the result "
+        "of a sweep that began with --initial RUN:LAYER, or what export wrote of it, and LAYER may "
+        "be left out",
+    )
+    p.add_argument(
+        "--overwrite", action="store_true", help="replace an output that holds something else"
+    )
+    p.add_argument(
         "--report",
         type=Path,
         default=None,
         metavar="DIR",
         help="write evaluation.* there: accuracy by class, confusion matrix, calibration, and the "
-        "first layer's kernels awake and asleep, as a figure with its data; made if need be",
+        "first layer's kernels awake and asleep, as a figure with its data; with --weights, "
+        "slept.*: kernels before and after, SNR over presentations, accuracies; made if need be",
     )
 
 
@@ -62,6 +75,12 @@ def body(options: argparse.Namespace) -> int:
             "dataset", f"has other classes than the network, which knows {classifier.run_.dataset}",
             name,
         )  # fmt: skip
+    kind = "evaluation" if options.weights is None else "slept"
+    attributes = _attributes(kind, name, classifier.run_)
+    if options.report is not None and not options.overwrite:
+        _check_new(options.report / f"{kind}.nc", attributes)
+    if options.weights is not None:
+        return _with_weights(options, classifier, data, attributes)
     labels = data.test.labels
     found = classifier.logits(data.test.images)
     loss, top1, top5 = evaluation.measured(found, labels)
@@ -73,14 +92,61 @@ def body(options: argparse.Namespace) -> int:
     if output is not None:
         rows = [["", *data.class_names]]
         rows += [[c, *map(str, row)] for c, row in zip(data.class_names, counts, strict=True)]
-        write_text(output, "".join(",".join(row) + "\n" for row in rows))
+        table = "".join(",".join(row) + "\n" for row in rows)
+        cli.check_new(output, table.encode("utf-8", "surrogateescape"), options.overwrite, "output")
+        write_text(output, table)
     if options.report is not None:
         run = classifier.run_
         made = evaluation.report(
             found, labels, data.class_names, classifier.network_, run.sharing,
             seed=run.training.seed,
         )  # fmt: skip
-        _write(options.report, made, name, run, options.command_line)
+        _write(options, made, attributes)
+    return 0
+
+
+def _with_weights(
+    options: argparse.Namespace, classifier: Any, data: Any, attributes: dict[str, str]
+) -> int:
+    """Test with the weights of a layer before and after its sleep."""
+    from circuitsim.checks.validation import ParameterError
+    from circuitsim.studies import slept
+    from circuitsim.vision import parallel
+
+    if options.output is not None:
+        raise cli.UsageError("--output has no effect with --weights: leave one of them out")
+    # A name may have a colon, and the layer may be left out.
+    path, layer = Path(options.weights), None
+    if not path.exists() and ":" in options.weights:
+        file, _, layer = options.weights.rpartition(":")
+        path = Path(file)
+    try:
+        learned = slept.learned(path)
+    except FileNotFoundError as error:
+        raise cli.UsageError(f"--weights: {error}") from None
+    except ParameterError as error:
+        raise ParameterError("weights", error.rule, error.value) from None
+    with parallel.threads(cli.jobs(options.jobs)):
+        made = slept.evaluate(classifier, data, learned, layer)
+    study = learned.study
+    print(
+        f"{made.images} test images of {data.name}; {made.layer} before and after a sleep by the "
+        f"rule {study.rule}\nof {study.presentations} presentations; statistics of batch norm "
+        "taken anew from the images to learn from\n"
+    )
+    states = [str(state) for state in made["state"].to_numpy()]
+    width = max(map(len, states)) + 2
+    print(f"{'weights':<{width}}{'top-1':>9}{'interval':>16}{'loss':>9}  against awake")
+    for n, state in enumerate(states):
+        low, high = 100 * made["interval"].to_numpy()[n]
+        gained, lost = int(made["gained"][n]), int(made["lost"][n])
+        print(
+            f"{state:<{width}}{100 * float(made['top1'][n]):>7.2f} %"
+            f"{f'{low:.1f} to {high:.1f}':>16}{float(made['loss'][n]):>9.4f}"
+            + (f"  +{gained} -{lost} images" if n else "")
+        )
+    if options.report is not None:
+        _write(options, made, attributes)
     return 0
 
 
@@ -94,27 +160,54 @@ def _checked(directory: Path) -> None:
         raise ParameterError("report", error.rule, error.value) from None
 
 
-def _write(directory: Path, made: Any, name: str, run: Any, command_line: str) -> None:
-    """Write a report, its figure last."""
+def _attributes(kind: str, name: str, run: Any) -> dict[str, str]:
+    """What a report is of."""
     import json
 
-    from circuitsim import plots
-    from circuitsim.files import netcdf, own_directory, provenance
+    from circuitsim.files import provenance
 
-    figure = plots.evaluation(made)
-    stem = own_directory(directory) / "evaluation"
-    attributes = {
+    return {
         "title": f"How a network classifies {name}",
+        "report": kind,
         "dataset": name,
         "run": json.dumps(run.plain()),
         "sharing": "none" if run.sharing is None else str(run.sharing),
         "citation": provenance.CITATION,
     }
-    attributes |= provenance.versions() | provenance.made_here() | {"command_line": command_line}
+
+
+def _check_new(path: Path, attributes: dict[str, str]) -> None:
+    """Refuse to replace what is no report of the same network and images."""
+    from circuitsim.checks.validation import ParameterError
+    from circuitsim.files import netcdf
+
+    if not path.exists():
+        return
+    try:
+        there = netcdf.attributes(path, "a report")
+    except ParameterError:
+        there = {}
+    if any(there.get(name) != attributes[name] for name in ("dataset", "run")):
+        raise cli.UsageError(
+            f"--report {path.parent}: holds the report of another network or of other images; name "
+            "another directory, or give --overwrite to replace it"
+        )
+
+
+def _write(options: argparse.Namespace, made: Any, attributes: dict[str, str]) -> None:
+    """Write a report, its figure last."""
+    from circuitsim import plots
+    from circuitsim.files import netcdf, own_directory, provenance
+
+    kind = attributes["report"]
+    figure = getattr(plots, kind)(made)
+    stem = own_directory(options.report) / kind
+    attributes |= provenance.versions() | provenance.made_here()
+    attributes["command_line"] = options.command_line
     with netcdf.writing(stem.with_suffix(".nc")) as add:
-        add(made.assign_attrs(attributes), None)
-    for kind in (".pdf", ".png"):
-        plots.save(figure, stem.with_suffix(kind))
+        add(made.assign_attrs(made.attrs | attributes), None)
+    for ending in (".pdf", ".png"):
+        plots.save(figure, stem.with_suffix(ending))
     print(f"\nwritten: {stem}{{.nc,.pdf,.png}}")
 
 

@@ -43,8 +43,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="Python file to run first, which registers rules",
     )
     names = (
-        "initial_mean", "channels", "presentations", "presentation", "correlation", "tau", "b",
-        "momentum", "learning_rate", "dt", "seed",
+        "initial_mean", "initial", "channels", "presentations", "presentation", "correlation",
+        "tau", "b", "momentum", "learning_rate", "dt", "seed",
     )  # fmt: skip
     options.add(model, Study, names)
     how = p.add_argument_group("how to run it")

@@ -8,9 +8,10 @@ from circuitsim.plots.convergence import figure4, run, sweep
 from circuitsim.plots.evaluation import evaluation
 from circuitsim.plots.layer import layer
 from circuitsim.plots.predictivity import predictivity
+from circuitsim.plots.slept import slept
 from circuitsim.plots.style import save
 
 __all__ = [
     "classifiers", "endpoint", "evaluation", "figure4", "layer", "overview", "predictivity",
-    "rates", "run", "save", "sweep", "timings",
+    "rates", "run", "save", "slept", "sweep", "timings",
 ]  # fmt: skip

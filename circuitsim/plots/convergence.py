@@ -238,14 +238,16 @@ def curve(axis: Axes, inverse_snr: xr.DataArray, colour: str, dash: object = "-"
     x = inverse_snr["presentation"].to_numpy()
     with np.errstate(divide="ignore"):
         values = np.log10(inverse_snr.transpose("trial", "presentation").to_numpy())
+    values = values[~np.isnan(values).any(axis=1)]  # of given weights there may be fewer
     shown = _thinned(len(x))
     mean_and_band(axis, x[shown], values[:, shown], colour, dash)
 
 
 def limit(axis: Axes, inverse_snr: xr.DataArray, colour: str, end: str) -> None:
     """Draw an end point (of `ENDS`), the mean over trials, as a horizontal line."""
+    known = inverse_snr.to_numpy()[inverse_snr.notnull().to_numpy()]
     with np.errstate(divide="ignore"):
-        value = float(np.log10(inverse_snr.to_numpy()).mean())
+        value = float(np.log10(known).mean()) if known.size else float("nan")
     if np.isfinite(value):
         # Dots on top, so that they show where lines of both kinds coincide.
         above = 2.1 if end == "theory" else 2.0

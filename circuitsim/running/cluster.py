@@ -77,7 +77,7 @@ def connected(
         executor = client.get_executor(pure=False)
         ended = threading.Event()
         watch = threading.Thread(
-            target=_watch, args=(client, ended, told or logger.warning), daemon=True
+            target=_watch, args=(client, executor, ended, told or logger.warning), daemon=True
         )
         watch.start()
         try:
@@ -93,12 +93,13 @@ def connected(
         client.close(timeout=2)
 
 
-def _watch(client: Any, ended: threading.Event, told: Callable[[str], None]) -> None:
+def _watch(client: Any, executor: Any, ended: threading.Event, told: Callable[[str], None]) -> None:
     """Say when the scheduler has no workers, so that nobody waits without knowing what for."""
     missed = False
     while True:
         try:
-            workers = len(client.scheduler_info()["workers"])
+            workers = client.ncores()  # their threads
+            executor.at_once = sum(workers.values())
         except Exception:  # of any kind, when the connection is lost: others tell of it
             return
         if not workers and not missed:

@@ -135,6 +135,20 @@ class LocalPool(Executor):
                 self._fractions[number] = fraction
         return self._fractions
 
+    def check(self) -> None:
+        """Refuse to wait for ever where a pool has lost the thread that gives it its work.
+
+        Raises
+        ------
+        RuntimeError
+            If so: it could not start another one.
+        """
+        for process in self._processes:
+            thread = getattr(process.pool, "_executor_manager_thread", None)
+            broken = getattr(process.pool, "_broken", False)
+            if process.waiting and not broken and thread is not None and not thread.is_alive():
+                raise RuntimeError("can't start new thread")
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes; those that still run something are stopped."""
         _end([process.pool for process in self._processes])

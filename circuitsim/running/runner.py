@@ -450,6 +450,8 @@ class _Work(Generic[T]):
                     running[self._submit(executor, job)] = job
                 under_way: list[Future[Any]] = [*running, *writing]
                 done, _ = wait(under_way, timeout=_POLL, return_when=FIRST_COMPLETED)
+                if not done and isinstance(executor, LocalPool):
+                    executor.check()
                 for future in done:
                     if future in writing:
                         writing.remove(future)
@@ -562,9 +564,9 @@ class _Work(Generic[T]):
             told.share(under_way), told.done + self.summary.reused + done, self.summary.total
         )
         if announced is not None:
-            # Executors that say which of their jobs wait are believed.
+            # Executors that say which of their jobs wait are believed, or how many do not.
             started = [job for future, job in running.items() if future.running()]
-            jobs = started or list(running.values())
+            jobs = started or list(running.values())[: getattr(executor, "at_once", None)]
             digests = [self.campaign.digest(task) for job in jobs for task in job.tasks]
             announced.update(digests, under_way, told.speed(under_way))
 

@@ -42,7 +42,7 @@ from circuitsim.running.campaign import (
     chosen_part,
     shown,
 )
-from circuitsim.studies import tables, timing
+from circuitsim.studies import origins, tables, timing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -136,8 +136,15 @@ class Study(Campaign[Cell]):
         Mean of the initial weights, as `circuitsim.initial.mean_kernel` makes it. Where it is not
         ``"ones"`` trials differ in it, and means pass through zero: look at ``snr_w`` rather than
         at ``inverse_snr_w``.
+    initial : str, optional
+        Weights to begin with: ``RUN:LAYER``, whose pools are the circuits, or ``FILE.npz``; then k,
+        neurons, trials and channels are those of the weights (`circuitsim.studies.origins`).
     channels : int
         Channels of the input patterns.
+    pools : tuple of int
+        Where weights are given, how many circuits have each number of neurons; found by itself.
+    initial_digest : str
+        Where weights are given, a checksum of them; found by itself.
 
     Raises
     ------
@@ -209,9 +216,20 @@ class Study(Campaign[Cell]):
         "MEAN",
         choices=lambda: MEANS,
     )
+    initial: str | None = declare(
+        None,
+        "weights to begin with: RUN:LAYER, a layer of a network that classify train has trained, "
+        "whose pools are the circuits, or FILE.npz, with weights (circuit, neuron, input) as "
+        "export writes them; --k, --neurons, --trials and --channels follow from them",
+        "FROM",
+    )
     channels: int = declare(
         1, "channels of the input patterns, such as the 3 of colour images", "C", minimum=1
     )
+    # What `initial` is, so that a result says it: how many circuits have each number of neurons,
+    # and a checksum of the weights.
+    pools: tuple[int, ...] = ()
+    initial_digest: str = ""
 
     kind = called = "sweep"
     part_size = f" of up to {CELLS_PER_JOB} circuits"
@@ -228,6 +246,7 @@ class Study(Campaign[Cell]):
 
     def __post_init__(self) -> None:
         fields.check(self)
+        self._begin()
         object.__setattr__(self, "rule", str(rules.get(self.rule, "Study.rule")))
         registry.find(self.engine, "Study.engine").check_rule(self.definition)
         whole_steps(self.presentation, self.dt)
@@ -244,6 +263,45 @@ class Study(Campaign[Cell]):
             circuit = self.circuit(2, alpha)
             if not self.per_presentation:
                 circuit.check_step(self.dt)
+
+    def _begin(self) -> None:
+        """Take from given weights what follows from them; what was read of a file has it."""
+        if self.initial is None:
+            if self.pools or self.initial_digest:
+                raise ParameterError("Study.pools", "have no meaning without initial", self.pools)
+            return
+        if self.initial_mean != fields.default(Study, "initial_mean"):
+            raise ParameterError(
+                "Study.initial_mean", "has no effect with initial; leave it out", self.initial_mean
+            )
+        if not self.initial_digest:
+            origin = origins.read(self.initial)
+            sizes = {size: len(weights) for size, weights in origin.pools.items()}
+            found = {
+                "k": (origin.k,),
+                "neurons": tuple(sizes),
+                "trials": max(sizes.values()),
+                "channels": origin.channels,
+            }
+            for name, value in found.items():
+                if getattr(self, name) not in (value, fields.default(Study, name)):
+                    raise ParameterError(
+                        f"Study.{name}", f"is that of the weights in {self.initial}; leave it out",
+                        getattr(self, name),
+                    )  # fmt: skip
+            found |= {"pools": tuple(sizes.values()), "initial_digest": origin.digest}
+            for name, value in found.items():
+                object.__setattr__(self, name, value)
+            fields.check(self)  # a pool of one neuron, say
+        whole = all(isinstance(n, int) and 0 < n <= self.trials for n in self.pools)
+        if not whole or len(self.pools) != len(self.neurons) or len(self.k) != 1:
+            raise ParameterError("Study.pools", "must count circuits of each size", self.pools)
+
+    def trials_of(self, neurons: int) -> int:
+        """Number of circuits of each point of the grid with so many neurons."""
+        if not self.pools:
+            return self.trials
+        return self.pools[self.neurons.index(neurons)]
 
     @property
     def definition(self) -> rules.Rule:
@@ -262,19 +320,26 @@ class Study(Campaign[Cell]):
     @property
     def size(self) -> int:
         """Number of all circuits."""
-        axes = (self.k, self.neurons, self.gamma, self.alpha)
-        return math.prod(len(axis) for axis in axes) * self.trials
+        return (
+            len(self.k) * len(self.gamma) * len(self.alpha) * sum(map(self.trials_of, self.neurons))
+        )
 
     @property
     def cells(self) -> list[Cell]:
         """All circuits, in the order in which they are run."""
-        grid = itertools.product(self.k, self.neurons, self.gamma, self.alpha, range(self.trials))
-        return [Cell(*point) for point in grid]
+        return [
+            Cell(k, neurons, *point)
+            for k, neurons in itertools.product(self.k, self.neurons)
+            for point in self._points(neurons)
+        ]
+
+    def _points(self, neurons: int) -> Iterator[tuple[float, float, int]]:
+        return itertools.product(self.gamma, self.alpha, range(self.trials_of(neurons)))
 
     @property
     def parts(self) -> int:
         """Number of jobs that all cells make."""
-        return len(self.k) * len(self.neurons) * self._parts_of_a_shape
+        return len(self.k) * sum(map(self._parts_of, self.neurons))
 
     def part(self, number: int) -> tuple[Cell, ...]:
         """Return one job of the fixed list that all cells make, ``jobs(cells)[number]``.
@@ -284,16 +349,17 @@ class Study(Campaign[Cell]):
         ParameterError
             If there is no such job.
         """
-        shape, place = divmod(chosen_part(number, self.parts), self._parts_of_a_shape)
-        k, neurons = list(itertools.product(self.k, self.neurons))[shape]
-        points = itertools.product(self.gamma, self.alpha, range(self.trials))
-        first = place * CELLS_PER_JOB
-        chosen = itertools.islice(points, first, first + CELLS_PER_JOB)
-        return tuple(Cell(k, neurons, *point) for point in chosen)
+        place = chosen_part(number, self.parts)
+        for k, neurons in itertools.product(self.k, self.neurons):
+            if place < self._parts_of(neurons):
+                first = place * CELLS_PER_JOB
+                chosen = itertools.islice(self._points(neurons), first, first + CELLS_PER_JOB)
+                return tuple(Cell(k, neurons, *point) for point in chosen)
+            place -= self._parts_of(neurons)
+        raise AssertionError("there are as many parts as all sizes have")
 
-    @property
-    def _parts_of_a_shape(self) -> int:
-        return -(-len(self.gamma) * len(self.alpha) * self.trials // CELLS_PER_JOB)
+    def _parts_of(self, neurons: int) -> int:
+        return -(-len(self.gamma) * len(self.alpha) * self.trials_of(neurons) // CELLS_PER_JOB)
 
     def tasks(
         self, done: Mapping[Cell, Arrays] | None = None, parts: Sequence[int] | None = None
@@ -343,7 +409,21 @@ class Study(Campaign[Cell]):
         return Plasticity(self.rule, gamma=gamma, momentum=self.momentum, learning_rate=rate)
 
     def initial_weights(self, cell: Cell) -> NDArray[np.float64]:
-        """Initial weights of a cell, its mean kernel and N(0, 1), shape (neuron, input)."""
+        """Initial weights of a cell, shape (neuron, input): its mean kernel and N(0, 1), or given.
+
+        Raises
+        ------
+        ParameterError
+            If the weights given are no longer there, or are others by now.
+        """
+        if self.initial is not None:
+            origin = origins.read(self.initial)
+            if origin.digest != self.initial_digest:
+                raise ParameterError(
+                    "initial", "holds other weights than those that this study began with",
+                    self.initial,
+                )  # fmt: skip
+            return origin.pools[cell.neurons][cell.trial]
         rng = np.random.default_rng(self._seed(cell, 0))
         noise = rng.standard_normal((cell.neurons, self.n_inputs(cell.k)))
         kernel = np.random.default_rng(self._seed(cell, 2))
@@ -406,9 +486,11 @@ class Study(Campaign[Cell]):
         values = {"scheme": SCHEME} | {
             name: value
             for name, value in asdict(self).items()
-            if name not in ("k", "gamma", "alpha", "neurons", "trials")
-            # Cells from before there were channels, and other means.
-            and (name, value) not in (("channels", 1), ("initial_mean", "ones"))
+            # Where weights are given, what they are counts, not where.
+            if name not in ("k", "gamma", "alpha", "neurons", "trials", "initial", "pools")
+            # Cells from before there were channels, other means, and weights that are given.
+            and (name, value)
+            not in (("channels", 1), ("initial_mean", "ones"), ("initial_digest", ""))
         }
         return json.dumps(values, sort_keys=True)
 
@@ -455,13 +537,15 @@ class Study(Campaign[Cell]):
     def collect(self, read: Callable[[Cell], Arrays]) -> Iterator[tuple[str, Arrays, str]]:
         """Put circuits where they belong; the weights of one shape at a time are in memory."""
         shape = (len(self.k), len(self.gamma), len(self.alpha), len(self.neurons), self.trials)
-        numbers = {name: np.empty((*shape, self.presentations + 1)) for name in CURVES}
-        numbers |= {name: np.empty(shape) for name in LIMITS}
-        seconds = np.empty(shape)
+        # Where there are fewer circuits of one size than of another, the rest is NaN.
+        nothing = float("nan")
+        numbers = {name: np.full((*shape, self.presentations + 1), nothing) for name in CURVES}
+        numbers |= {name: np.full(shape, nothing) for name in LIMITS}
+        seconds = np.full(shape, nothing)
         shapes = itertools.product(enumerate(self.k), enumerate(self.neurons))
         for (i, k), (m, neurons) in shapes:
-            weights = np.empty((*shape[1:3], self.trials, neurons, self.n_inputs(k)))
-            for g, a, trial in np.ndindex(*shape[1:3], self.trials):
+            weights = np.full((*shape[1:3], self.trials, neurons, self.n_inputs(k)), nothing)
+            for g, a, trial in np.ndindex(*shape[1:3], self.trials_of(neurons)):
                 result = read(Cell(k, neurons, self.gamma[g], self.alpha[a], trial))
                 place = (i, g, a, m, trial)
                 for name in CURVES:
@@ -487,8 +571,9 @@ class Study(Campaign[Cell]):
         """Say what would be run."""
         lines = [(name, " ".join(map(shown, getattr(self, name)))) for name in self.grid]
         return [
+            *([] if self.initial is None else [("initial", self.initial)]),
             *lines,
-            ("trials", str(self.trials)),
+            ("trials", " ".join(map(str, self.pools or (self.trials,)))),
             ("rule", f"{self.rule}, {self.presentations} presentations"),
             ("engine", self.engine),
         ]
@@ -518,7 +603,8 @@ class Study(Campaign[Cell]):
             LIMITS.index(f"{end}_inverse_snr_w") for end in ("theory", "fixed_point")
         )
         for k, gamma, alpha, neurons in itertools.product(*(getattr(self, n) for n in self.grid)):
-            cells = (Cell(k, neurons, gamma, alpha, trial) for trial in range(self.trials))
+            trials = range(self.trials_of(neurons))
+            cells = (Cell(k, neurons, gamma, alpha, trial) for trial in trials)
             found = [result for result in map(read, cells) if result is not None]
             limits = np.array([result["limits"] for result in found]).reshape(-1, len(LIMITS))
             inverse = np.array([result["inverse_snr_w"] for result in found])

@@ -95,7 +95,9 @@ def rows(dataset: xr.Dataset) -> Iterator[Row]:
     end_point = dataset["fixed_point_inverse_snr_w"].transpose(*order).to_numpy()
     for place in np.ndindex(inverse.shape[:4]):
         k, gamma, alpha, neurons = (axis[i] for axis, i in zip(axes, place, strict=True))
-        yield row((k, gamma, alpha, neurons), inverse[place], theory[place], end_point[place])
+        there = ~np.isnan(inverse[place]).any(axis=1)  # pools of given weights differ in number
+        found = (array[place][there] for array in (inverse, theory, end_point))
+        yield row((k, gamma, alpha, neurons), *found)
 
 
 def summary(dataset: xr.Dataset) -> str:
@@ -112,9 +114,10 @@ def summary(dataset: xr.Dataset) -> str:
         A header and one line for each point of the grid.
     """
     trials, last = dataset.sizes["trial"], int(dataset["presentation"][-1])
+    most = "up to " if bool(dataset["inverse_snr_w"].isnull().any()) else ""
     lines = [
         _MEASURE,
-        f"after {last} presentations, mean +- standard deviation over {trials} "
+        f"after {last} presentations, mean +- standard deviation over {most}{trials} "
         f"trial{'s' if trials > 1 else ''}",
         f"{_GROUPS} {'near best':>9}",
         f"{_HEADER} {'after':>9}",

@@ -13,7 +13,14 @@ from circuitsim.public import own
 from circuitsim.vision import ranks
 from circuitsim.vision.augmentation import middle, prepared
 from circuitsim.vision.datasets import ImageSet
-from circuitsim.vision.layers import Array, Conv2D, LocallyConnected2D, cross_entropy, softmax
+from circuitsim.vision.layers import (
+    Array,
+    BatchNorm2D,
+    Conv2D,
+    LocallyConnected2D,
+    cross_entropy,
+    softmax,
+)
 from circuitsim.vision.networks import Network
 from circuitsim.vision.pools import pools
 from circuitsim.vision.stored import announce
@@ -58,6 +65,25 @@ def evaluate(
 ) -> list[float]:
     """Return loss, top-1 and top-5 accuracy on images; see `logits`."""
     return measured(logits(network, data.images, mean, deviation), data.labels)
+
+
+def renew_statistics(
+    network: Network, images: NDArray[np.uint8], mean: NDArray[Any], deviation: NDArray[Any]
+) -> None:
+    """Take the statistics of batch norm anew, as averages over batches of these images.
+
+    What is kept of training is of the weights as they were then. See `logits` for the arguments.
+    """
+    norms = [layer for layer in network.layers.values() if isinstance(layer, BatchNorm2D)]
+    momenta = [norm.momentum for norm in norms]
+    size = network.architecture.input_shape[:2]
+    for n, first in enumerate(range(0, len(images), AT_A_TIME)):
+        for norm in norms:
+            norm.momentum = 1 / (n + 1)  # makes a running average the mean of all so far
+        batch = middle(images[first : first + AT_A_TIME], size)
+        network.forward(prepared(batch, mean, deviation), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def measured(found: Array, labels: NDArray[np.int64]) -> list[float]:
@@ -142,13 +168,13 @@ def report(
             ),
             "class_accuracy": labelled("class", of_class, f"{share} the likeliest, by class"),
             "class_accuracy_interval": labelled(
-                ("class", "bound"), _wilson(right, number), "its 95 % interval (Wilson)"
+                ("class", "bound"), wilson(right, number), "its 95 % interval (Wilson)"
             ),
             "bin_images": labelled("bin", in_bin, "images in a bin of confidence", "count"),
             "bin_confidence": labelled("bin", confidence, "mean probability of what is likeliest"),
             "bin_accuracy": labelled("bin", accuracy, f"{share} the likeliest, by confidence"),
             "bin_accuracy_interval": labelled(
-                ("bin", "bound"), _wilson(right_in_bin, in_bin), "its 95 % interval (Wilson)"
+                ("bin", "bound"), wilson(right_in_bin, in_bin), "its 95 % interval (Wilson)"
             ),
             "calibration_error": labelled(
                 (), error, "mean distance of confidence and accuracy, over images"
@@ -192,8 +218,8 @@ def _first_kernels(
     return picked, np.array(chosen), ["awake", "asleep"]
 
 
-def _wilson(hits: NDArray[Any], number: NDArray[Any]) -> NDArray[np.float64]:
-    """The 95 % interval of a share, (..., bound); NaN of none."""
+def wilson(hits: NDArray[Any], number: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the 95 % interval of a share (Wilson 1927), (..., bound); NaN of none."""
     z = 1.959963984540054
     with np.errstate(invalid="ignore", divide="ignore"):
         share = hits / number

@@ -430,7 +430,7 @@ def test_whole_numbers_are_handed_on_as_others(text):
 
 
 TEXTS = st.tuples(EXPRESSIONS, EXPRESSIONS)
-FEW = settings(max_examples=max(5, settings.default.max_examples // 6))
+FEW = settings(max_examples=max(4, settings.default.max_examples // 20))
 
 
 def outcomes(batch, engines):

@@ -306,3 +306,18 @@ def test_a_killed_tracker_of_semaphores_leaves_no_tracebacks(tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_pool_that_can_start_no_thread_is_not_waited_for(tmp_path, monkeypatch):
+    """As under a limit of memory or processes: its own thread dies where it starts another."""
+    real = threading.Thread.start
+
+    def start(thread):
+        if thread.name == "QueueFeederThread":
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    with pytest.raises(RuntimeError, match="start new thread"), local.LocalPool(1) as pool:
+        runner.run(STUDY, tmp_path / "out.nc", pool)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -442,15 +443,18 @@ def test_the_command_line_is_that_of_the_study(tmp_path):
 class Cluster:
     """A Dask scheduler and workers, each a process."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, workers=2):
         self.file = directory / "scheduler.json"
         self.directory = directory
         self.processes = []
         self.start("scheduler", "--port", 0, "--no-dashboard", "--scheduler-file", self.file)
         wait_for(lambda: self.file.exists() and self.file.read_text().endswith("}"))
-        for _ in range(2):
-            self.start("worker", "--scheduler-file", self.file, "--no-nanny", "--nthreads", 2,
-                       "--no-dashboard", "--local-directory", directory)  # fmt: skip
+        for _ in range(workers):
+            self.work()
+
+    def work(self, *options):
+        self.start("worker", "--scheduler-file", self.file, "--no-nanny", "--nthreads", 2,
+                   "--no-dashboard", "--local-directory", self.directory, *options)  # fmt: skip
 
     def start(self, what, *arguments):
         with (self.directory / f"{what}.log").open("a") as log:
@@ -483,6 +487,31 @@ def test_on_a_dask_cluster_with_a_worker_that_is_killed(hard, tmp_path):
         assert process.returncode == 0, said
         assert "Traceback" not in said
         assert_same_data(output, hard)
+
+
+@pytest.mark.slow
+def test_a_worker_that_joins_late_with_another_version(tmp_path, capsys):
+    """Until it comes nothing runs, which is said; what it computes is refused by its name."""
+    (tmp_path / "other.py").write_text(
+        "from circuitsim import version\nversion.__version__ = '0.0.9'"
+    )
+    output = tmp_path / "out.nc"
+    with Cluster(tmp_path, workers=0) as cluster:
+        process = subprocess.Popen(
+            command(*OPTIONS, "--output", output, "--scheduler-file", cluster.file),
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        said = process.stderr.readline()
+        assert "the scheduler has no workers" in said
+        wait_for(lambda: list(tmp_path.glob("out.cells/running/*.json")))
+        assert in_process(output, "--no-table", module=status) == 0
+        assert re.search(r"^running +0\b", capsys.readouterr().out, re.MULTILINE)
+        cluster.work("--preload", tmp_path / "other.py")
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.search(r"the worker process \d+ on \S+ has circuitsim 0\.0\.9, not ", said)
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("out.cells/*/*.npz"))
 
 
 @pytest.mark.slow
