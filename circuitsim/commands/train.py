@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 HELP = "train a network"
 DESCRIPTION = (
     "Train a network and write it, with the history of its training, into a directory: run.json "
-    "(what is trained), checkpoint.npz (the network) and history.nc. The numbers depend on the "
+    "(what is trained), checkpoint.npz (the network), history.nc, and in the end training.png: "
+    "accuracy and SNR over epochs, and kernels of the first layer. The numbers depend on the "
     "options and the data alone, not on the number of threads, nor on having been interrupted."
 )
 
@@ -191,7 +192,7 @@ def _train(options: argparse.Namespace, run: Run, data: Any, processes: int = 1)
         try:
             made = provenance.versions() | provenance.made_here()
             made["command_line"] = options.command_line
-            _, diverged = run.carry_out(directory, data, observer.advanced, made, wait=False)
+            trainer, diverged = run.carry_out(directory, data, observer.advanced, made, wait=False)
         except Taken as error:
             raise cli.UsageError(
                 f"--output {directory}: another process is training it: {error}"
@@ -204,8 +205,21 @@ def _train(options: argparse.Namespace, run: Run, data: Any, processes: int = 1)
             file=sys.stderr,
         )
         return cli.EXIT_FAILED
+    _draw(directory, trainer)
     print(f"\nrun: {directory}")
     return 0
+
+
+def _draw(directory: Path, trainer: Trainer) -> None:
+    """Draw how the training went, once, whatever processes took part."""
+    from circuitsim import plots
+    from circuitsim.vision import ranks, training
+    from circuitsim.vision.evaluation import first_kernels
+
+    if ranks.here().rank == 0:
+        history = training.history(trainer.progress.history)
+        figure = plots.training(history, first_kernels(trainer.network))
+        plots.save(figure, directory / "training.png")
 
 
 def _estimate(run: Run, data: Any) -> Iterator[tuple[str, str]]:

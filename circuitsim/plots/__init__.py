@@ -10,8 +10,9 @@ from circuitsim.plots.layer import layer
 from circuitsim.plots.predictivity import predictivity
 from circuitsim.plots.slept import slept
 from circuitsim.plots.style import save
+from circuitsim.plots.training import training
 
 __all__ = [
     "classifiers", "endpoint", "evaluation", "figure4", "layer", "overview", "predictivity",
-    "rates", "run", "save", "slept", "sweep", "timings",
+    "rates", "run", "save", "slept", "sweep", "timings", "training",
 ]  # fmt: skip

@@ -195,15 +195,26 @@ def report(
     )
 
 
+def first_kernels(network: Network) -> Array:
+    """Return the weights of the first layer, of a convolution as those of one position."""
+    _, layer = _first(network)
+    weights = layer.weights
+    return weights if isinstance(layer, LocallyConnected2D) else weights[None, None]
+
+
+def _first(network: Network) -> tuple[str, Conv2D | LocallyConnected2D]:
+    return next(
+        (n, la) for n, la in network.layers.items() if isinstance(la, (Conv2D, LocallyConnected2D))
+    )
+
+
 def _first_kernels(
     network: Network, sharing: Sharing | None, seed: int
 ) -> tuple[Array, NDArray[np.int64], list[str]]:
     """Kernels of the first layer, their positions, and whether it has just slept."""
     from circuitsim.vision.sharing import Sharing
 
-    name, layer = next(
-        (n, la) for n, la in network.layers.items() if isinstance(la, (Conv2D, LocallyConnected2D))
-    )
+    name, layer = _first(network)
     weights = layer.weights
     if name not in network.lc_layers():
         return weights[None, None], np.zeros((1, 2), np.int64), ["awake"]

@@ -796,7 +796,11 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
     coordinates: dict[str, Any] = {"epoch": epochs}
     if layers:
         coordinates["layer"] = ("layer", layers, {"long_name": "locally connected layer"})
-    return xr.Dataset(variables, coordinates)
+    made = xr.Dataset(variables, coordinates)
+    for variable in made.variables.values():
+        if variable.attrs.get("units") == "1":  # it would stand beside every label of a plot
+            del variable.attrs["units"]
+    return made
 
 
 def write_history(

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import circuitsim as cs
+from circuitsim.plots.style import ENDS, rule_style
 
 rng = np.random.default_rng(0)
 w_init = 1 + rng.standard_normal((100, 9))  # (neuron, input)
@@ -21,8 +22,12 @@ own = cs.theory.fixed_point(w_init, gamma=0.01, rule="circuit", alpha=10.0)
 ideal = cs.theory.fixed_point(w_init, gamma=0.01, rule="mean_subtracted")
 
 figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
-axis.semilogy(run.presentation, run.inverse_snr_w)
-axis.axhline(float(cs.measures.inverse_snr_w(own)), color="grey", linestyle="-.")
-axis.axhline(float(cs.measures.inverse_snr_w(ideal)), color="grey", linestyle=":")
-axis.set(xlabel="presentations", ylabel="inverse SNR of the weights")
+colour, _ = rule_style("circuit")
+axis.semilogy(run.presentation, run.inverse_snr_w, color=colour)
+for end, weights in (("settled", own), ("theory", ideal)):
+    dash, name = ENDS[end]
+    level = float(cs.measures.inverse_snr_w(weights))
+    axis.axhline(level, color=colour, linestyle=dash, label=name)
+axis.set(xlabel="presentations", ylabel="inverse SNR of the weights\n(lower = more alike)")
+axis.legend()
 plt.show()

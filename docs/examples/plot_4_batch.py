@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import circuitsim as cs
+from circuitsim.plots.style import ENDS, rule_style
 
 gammas = np.geomspace(1e-3, 1, 10)
 rng = np.random.default_rng(0)
@@ -19,8 +20,11 @@ run = cs.simulate(w_init, inputs, plasticity=plasticity, engine="propagator")
 last = run.inverse_snr_w.assign_coords(circuit=gammas).isel(presentation=-1)
 
 figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
-axis.loglog(last.circuit, last, "o", label="after 2,000 presentations")
-axis.loglog(gammas, cs.theory.minimum_inverse_snr_w(gammas), ":", color="grey", label="Eq. 5")
-axis.set(xlabel="gamma", ylabel="inverse SNR of the weights")
+colour, marker = rule_style("mean_subtracted")
+axis.loglog(last.circuit, last, marker, color=colour, label="after 2,000 presentations")
+dash, name = ENDS["theory"]
+least = cs.theory.minimum_inverse_snr_w(gammas)
+axis.loglog(gammas, least, linestyle=dash, color=colour, label=name)
+axis.set(xlabel="gamma", ylabel="inverse SNR of the weights\n(lower = more alike)")
 axis.legend()
 plt.show()

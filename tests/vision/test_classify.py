@@ -113,6 +113,8 @@ def test_digits_are_learned_by_the_command(tmp_path, capsys):
     assert history.train_loss[-1] < history.train_loss[0] / 2
     assert (history.test_top5 >= history.test_top1).all()
     assert json.loads(history.run)["training"]["epochs"] == 8
+    assert "units" not in history.test_top1.attrs  # or every plot would say "[1]"
+    assert Image.open(directory / "training.png").size[0] > 1000
 
     digits = datasets.load("digits")
     classifier = cs.vision.load(directory)
@@ -190,7 +192,7 @@ def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path, capsys):
     assert classify.main(["train", "--output", str(victim), "--resume", "--jobs", "2"]) == 0
     assert f"going on after {progress['epoch']} epochs" in capsys.readouterr().out
     assert_same_run(whole, victim)
-    files = ["run.json", "checkpoint.npz", "history.nc", ".lock"]
+    files = ["run.json", "checkpoint.npz", "history.nc", "training.png", ".lock"]
     assert sorted(p.name for p in victim.iterdir()) == sorted(files)
 
 

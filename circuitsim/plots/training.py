@@ -1,0 +1,71 @@
+"""How a network was trained: accuracy, SNR of its weights, and kernels of its first layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from circuitsim.plots.style import COLOURS, TEXT_WIDTH, Picture, panel_letter, paper
+
+_PARTS = ("train", "validation", "test")
+_POSITIONS, _OUTPUTS = 8, 16  # kernels that are shown at most
+
+
+def training(history: xr.Dataset, kernels: NDArray[np.floating]) -> Figure:
+    """Draw accuracies and SNR over epochs, and kernels of the first layer.
+
+    Parameters
+    ----------
+    history : xarray.Dataset
+        As `circuitsim.vision.training.history` makes it.
+    kernels : ndarray, shape (row, column, kernel row, kernel column, channel, output channel)
+        Weights of the first layer; of a convolution for one position, (1, 1, ...).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    several = "snr_w" in history
+    with paper():
+        figure = Picture(figsize=(TEXT_WIDTH, 2.4))
+        axes = figure.subplots(1, 3 if several else 2)
+        for colour, part in zip(COLOURS, _PARTS, strict=False):
+            if f"{part}_top1" in history:
+                accuracy = 100 * history[f"{part}_top1"].to_numpy()
+                axes[0].plot(history["epoch"], accuracy, ".-", color=colour, label=part)
+        axes[0].set(xlabel="epoch", ylabel="accuracy (%)")
+        axes[0].legend()
+        if several:
+            for colour, layer in zip(COLOURS, history["layer"].to_numpy(), strict=False):
+                snr = history["snr_w"].sel(layer=layer)
+                axes[1].semilogy(history["epoch"], snr, ".-", color=colour, label=str(layer))
+            axes[1].set(xlabel="epoch", ylabel="SNR$_w$ (Eq. 6)")
+            axes[1].legend()
+        _mosaic(axes[-1], np.asarray(kernels, float))
+        for letter, axis in zip("ABC", axes, strict=False):
+            panel_letter(axis, letter)
+    return figure
+
+
+def _mosaic(axis: Axes, kernels: NDArray[np.float64]) -> None:
+    """Kernels of one output channel at their positions; of one position, of all channels."""
+    means = kernels.mean(axis=4)
+    if means.shape[:2] == (1, 1):
+        shown = np.moveaxis(means[0, 0, ..., :_OUTPUTS], -1, 0)
+        columns = int(np.ceil(np.sqrt(len(shown))))
+        gaps = np.full((-len(shown) % columns, *shown.shape[1:]), np.nan)
+        shown = np.concatenate([shown, gaps]).reshape(-1, columns, *shown.shape[1:])
+        axis.set_title("kernels of the first layer")
+    else:
+        shown = means[:_POSITIONS, :_POSITIONS, ..., 0]
+        axis.set_title("kernels of one channel, by position")
+    framed = np.pad(shown, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=np.nan)
+    rows, columns, high, wide = framed.shape
+    picture = framed.transpose(0, 2, 1, 3).reshape(rows * high, columns * wide)
+    limit = float(np.nanmax(np.abs(picture))) or 1.0
+    axis.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
