@@ -191,7 +191,10 @@ def run(name, rest):
     """Run a command, shortened, in this process."""
     if not set(AS_SHOWN).intersection(rest):
         subcommand = f" {rest[0]}" if name == "classify" else ""
-        rest = [*rest, *shlex.split(SHORTER.get(name + subcommand, ""))]
+        shorter = SHORTER.get(name + subcommand, "")
+        if "--initial" in rest:  # there are as many circuits as pools
+            shorter = shorter.replace("--trials 1", "")
+        rest = [*rest, *shlex.split(shorter)]
     return importlib.import_module(f"circuitsim.{name}").main(rest)
 
 
