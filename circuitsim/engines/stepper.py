@@ -139,13 +139,15 @@ class _Run:
         assert dt is not None  # the engine refuses continuous time
         self.dt = dt
         state = batch.state
+        rate_inh = np.array(state.rate_inh).reshape(batch.shape[0], -1)
+        no_past = np.zeros((batch.shape[0], 0, rate_inh.shape[1]))
         self.circuits = _Circuits(
             np.array(batch.w_init),  # arrays of one kind alone: writable, contiguous
             state.weights - batch.w_init,
             state.velocity * self.dt,
             np.array(state.rate, order="C"),
-            np.array(state.rate_inh).reshape(batch.shape[0], -1),
-            np.zeros((batch.shape[0], 0, 1)) if state.past is None else np.array(state.past),
+            rate_inh,
+            no_past if state.past is None else np.array(state.past),
         )
         # The connections of all neurons alike are one number in the loop.
         self.connections = batch.connections()

@@ -190,7 +190,8 @@ def test_going_on_with_an_imperfect_circuit():
 def test_compiled_steps():
     pytest.importorskip("numba")
     mixed = {"transfer": "softplus", "alpha": cs.per_neuron([8, 9, 10, 11]), "sigma": 0.3}
-    for circuit in (mixed | {"tau_inh": 90 * ms}, *OF_EACH_KIND.values()):
+    several = {"interneurons": 2, "connect_ie": 0.8}
+    for circuit in (mixed | {"tau_inh": 90 * ms}, several, *OF_EACH_KIND.values()):
         batch = problem(cs.Circuit(**circuit), private=0.2)
         alone, shared = (Stepper("numba", threads).run(batch) for threads in (1, 2))
         same(alone, Stepper("numpy").run(batch))

@@ -92,7 +92,7 @@ def test_runs_end_there():
         interneurons=2,
         connect_ie=0.8,
     )
-    rng, n_runs, step = np.random.default_rng(2), 200, 0.01
+    rng, n_runs, step = np.random.default_rng(2), 100, 0.01
     gamma, duration = 0.3, 60.0
     inputs = rng.standard_normal((round(12 / (gamma * step)), n_runs, 3))
     plasticity = cs.Plasticity("circuit", gamma, 0.0, cs.ConstantRate(step / duration))

@@ -388,7 +388,7 @@ def test_parts_and_merge(finished, tmp_path, capsys):
 
 
 def test_slurm_script(finished, tmp_path):
-    """Every task of the array in a plain shell, in a place whose name needs quoting."""
+    """Tasks of the array in a plain shell, in a place whose name needs quoting."""
     place = tmp_path / "it's $HOME; echo *"
     place.mkdir()
     output, script = place / "my sweep.nc", place / "run it.sh"
@@ -398,7 +398,9 @@ def test_slurm_script(finished, tmp_path):
     text = script.read_text()
     assert "#SBATCH --array=0-5\n" in text
     assert "#SBATCH --job-name=my_sweep\n" in text
-    for task in range(PARTS):
+    middle = [str(part) for part in range(1, PARTS - 1)]  # in one process
+    assert in_process(*OPTIONS, "--output", output, "--cell", *middle) == 0
+    for task in (0, PARTS - 1):
         done = subprocess.run(
             ["bash", script], env=os.environ | {"SLURM_ARRAY_TASK_ID": str(task)}, check=False,
             capture_output=True, text=True,
