@@ -109,11 +109,7 @@ def class_folders(root: Path) -> Found:
                 "has images and no folders of classes, so that nothing tells what they show; move "
                 "it away to set a share of train/ aside",
             )
-        unknown = sorted(set(tested) - set(classes))
-        if unknown:
-            raise _refused(
-                test_root, f"has the class {_shown(unknown[0])}, which {trains[0]}/ has not"
-            )
+        test = _tested(test_root, tested, list(classes), notes, trains[0])
         missing = [name for name in classes if name not in tested]
         if missing:
             notes.append(
@@ -121,7 +117,6 @@ def class_folders(root: Path) -> Found:
                 if len(missing) > 1
                 else f"the class {_shown(missing[0])} has no images to test with"
             )
-        test = _of_classes(test_root, tested, list(classes), notes)
     return Found(root, tuple(map(_shown, classes)), train, test, notes)
 
 
@@ -168,7 +163,10 @@ def tiny_imagenet(root: Path) -> Found:
             val / "val_annotations.txt",
         )  # fmt: skip
     else:
-        test = _of_classes(val, _folders(val), names, notes)
+        tested = _folders(val)
+        if not set(tested) & set(names):
+            raise _refused(val, "has no val_annotations.txt, nor folders of classes")
+        test = _tested(val, tested, names, notes)
     return Found(root, tuple(names), train, test, notes)
 
 
@@ -198,10 +196,7 @@ def imagenet(root: Path) -> Found:
     val = _directory(root / "val")
     folders = _folders(val)
     if folders:
-        unknown = sorted(set(folders) - set(names))
-        if unknown:
-            raise _refused(val, f"has the class {_shown(unknown[0])}, which train/ has not")
-        test = _of_classes(val, folders, names, notes)
+        test = _tested(val, folders, names, notes)
     else:
         test = _flat_validation(root, val, names)
     return Found(root, tuple(map(_shown, names)), train, test, notes)
@@ -309,6 +304,17 @@ def _of_classes(
             f"{_shown(strays[0])}"
         )
     return part
+
+
+def _tested(
+    root: Path, folders: Mapping[str, Path], names: Sequence[str], notes: list[str],
+    trained: str = "train",
+) -> Part:  # fmt: skip
+    """Images to test with, in folders of classes that there are images to learn from of."""
+    unknown = sorted(set(folders) - set(names))
+    if unknown:
+        raise _refused(root, f"has the class {_shown(unknown[0])}, which {trained}/ has not")
+    return _of_classes(root, folders, names, notes)
 
 
 def _files(folder: Path, strays: list[str]) -> list[str]:

@@ -37,6 +37,10 @@ from circuitsim.vision.training import (
 
 __dir__ = own(__name__)
 
+# Measured: bytes of Python, its libraries and compiled code, and what training and evaluation keep
+# of an image, in what `circuitsim.vision.networks.sizes` counts.
+_PROGRAM, _KEPT, _EVALUATED = 230_000_000, 1.25, 0.5
+
 
 @dataclass(frozen=True)
 class Run:
@@ -182,14 +186,16 @@ class Run:
         """Return how many parameters the network has, and about how many bytes its training takes.
 
         These are weights, gradients and what the optimiser remembers, what layers keep of a batch,
-        and the same of the network's evaluation, without the images.
+        a part of that in the network's evaluation, and the program, without the images
+        (`benchmarks/memory.py` measures it).
         """
         parameters, activities = sizes(self.architecture)
         copies = 2 + len(OPTIMISERS[self.training.optimiser].moments)
         if self.sharing is not None:
             copies += 1  # of the largest layer at least, while it sleeps
-        images = max(self.training.batch_size, AT_A_TIME // 2)
-        return parameters, 4 * (copies * parameters + images * activities)
+        # Arrays of a batch and those of evaluation differ in size, so that both are kept for later.
+        images = _KEPT * self.training.batch_size + _EVALUATED * AT_A_TIME
+        return parameters, _PROGRAM + round(4 * (copies * parameters + images * activities))
 
     def check_memory(self) -> None:
         """Refuse a network that does not fit into this machine's memory.

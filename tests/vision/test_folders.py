@@ -10,6 +10,7 @@ import signal
 import unicodedata
 import warnings
 import zipfile
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from circuitsim.checks.validation import ParameterError
 from circuitsim.files import is_alive
 from circuitsim.vision import Classifier, datasets, decoding, load, pictures, stored
 from circuitsim.vision.augmentation import augmented, middle
+from circuitsim.vision.runs import Run
+from circuitsim.vision.training import Training
 
 SHAPE = (6, 5, 3)
 
@@ -160,6 +163,11 @@ def test_tiny_imagenet_refused(root, rng):
     load("has n01 twice")
     (root / "wnids.txt").write_bytes(b"\xff\xfe\n")
     load("wnids.txt", "cannot be read")
+    (root / "wnids.txt").write_text("n01\nn02\nn03\n")
+    annotations.unlink()
+    load("val: has no val_annotations.txt, nor folders of classes")
+    put(root / "val/n01/a.JPEG", pixels(rng, (64, 64, 3)))
+    load("val: has the class images, which train/ has not")
     (root / "wnids.txt").unlink()
     load("has no wnids.txt, neither by itself nor in tiny-imagenet-200/")
     (root / "tiny-imagenet-200.zip").write_bytes(b"")
@@ -706,6 +714,49 @@ def test_images_are_decoded_ahead(root, rng):
     with pytest.raises(AssertionError):
         np.testing.assert_array_equal(data.train.images[[0, 1]], 0)
     assert (0, 1) not in asked
+
+
+def test_training_orders_batches_before_it_needs_them(root, rng):
+    """While a step is made, the two batches after it are being decoded."""
+    classes(root, ("a", "b"), 45, rng, (8, 8, 3))
+    data = datasets.load("folder", root, stream=True, workers=1)
+    ahead = data.train.images._source._ahead
+    announced, waited = [], []
+
+    class Late(Future):
+        """Is never ready before somebody waits for it."""
+
+        def __init__(self, paths, form):
+            super().__init__()
+            self.order = paths, form
+
+        def result(self, timeout=None):
+            if not self.done():
+                waited.append(len(self.order[0]))
+                self.set_result(decoding.answers(*self.order))
+            return super().result()
+
+    ahead._decoder.submit = Late
+
+    def announce(groups, plain=ahead.announce):
+        announced[:] = [tuple(map(int, group)) for group in groups]  # test images come last
+        plain(announced)
+
+    ahead.announce = announce
+    options = Training(epochs=1, batch_size=9, learning_rate=1e-3, validation=0.0)
+    run = Run.new(data, options, None, network="small", connectivity="conv", width=1)
+    steps = []
+
+    def advanced(progress):
+        if progress.batch:  # not at the end of the epoch
+            steps.append((announced[progress.batch :][:2], list(ahead._ordered)[:2]))
+
+    run.trainer(data).run(None, advanced)
+    assert len(steps) == 8
+    assert [len(expected) for expected, _ in steps] == [2] * 6 + [1, 0]
+    for expected, ordered in steps:
+        assert ordered == expected
+    assert len(waited) > len(steps)
 
 
 def test_a_process_that_dies_is_replaced(root, rng):
