@@ -5,7 +5,10 @@ thread for the operator of a sleep (once for all layers with equally many inputs
 and for applying it to the layer. One pool is compared with `circuitsim.simulate` before anything is
 timed.
 
-    python benchmarks/sharing.py [--presentations P]
+With `--steps`, prints instead the processor time of a training step of `small` on images of
+32 x 32: without sharing, and where every step has a sleep, or noise beside its images, in turn.
+
+    python benchmarks/sharing.py [--presentations P | --steps [--width W]]
 """
 
 from __future__ import annotations
@@ -20,9 +23,13 @@ import threadpoolctl
 
 import circuitsim as cs
 from circuitsim.inputs import GaussianInputs
+from circuitsim.vision import memory, parallel
+from circuitsim.vision.datasets import Dataset, ImageSet
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import pools
+from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import Sharing
+from circuitsim.vision.training import Training
 
 # Rows and columns of the input, stride, channels in and out.
 LAYERS = {
@@ -70,11 +77,48 @@ def milliseconds(work: Callable[[], object]) -> float:
     return 1e3 * min(taken)
 
 
+def steps(width: int) -> None:
+    """Print what a step with sharing takes, of a network as `classify compare` trains it."""
+    rng = np.random.default_rng(0)
+    sets = [
+        ImageSet(rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), np.arange(n) % 10)
+        for n in (256, 10)
+    ]
+    data = Dataset("random", *sets, tuple("abcdefghij"), "drawn")
+    short = {"presentations_per_input": 0.5, "gamma": 1e-3, "alpha": 50.0}
+    ways = {"none": None, "instant": Sharing("instant"), "awake": Sharing("awake")}
+    ways |= {name: Sharing(name, **short) for name in ("circuit", "inhibition_gated")}
+    order, taken = np.arange(256), {name: [] for name in ways}
+    with parallel.threads(1), memory.reused():
+        trainers = {}
+        for name, way in ways.items():
+            every = None if way is None else 1
+            training = Training(epochs=1, batch_size=128, share_every=every, validation=0.0)
+            run = Run.new(data, training, way, network="small", connectivity="lc", width=width)
+            trainers[name] = run.trainer(data)
+        for _ in range(12):
+            for name, trainer in trainers.items():
+                trainer.progress.batch = 0
+                started = time.process_time()
+                trainer._batch(order)
+                taken[name].append(time.process_time() - started)
+    plain = min(taken["none"])
+    for name, times in taken.items():
+        more = f", {100 * (min(times) / plain - 1):.0f} % more" if name != "none" else ""
+        print(f"{name:<18}{1e3 * min(times):>6.0f} ms{more}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--presentations", type=int, default=None, help="default: 10 per input")
-    sharing = Sharing("circuit", parser.parse_args().presentations)
+    parser.add_argument("--steps", action="store_true", help="time steps of a training")
+    parser.add_argument("--width", type=int, default=16, help="of that network")
+    options = parser.parse_args()
+    if options.steps:
+        steps(options.width)
+        return
+    sharing = Sharing("circuit", options.presentations)
     seeds = iter(range(10**6))
     print(f"{'layer':<34}{'inputs':>8}{'presentations':>15}{'operator, ms':>14}{'apply, ms':>12}")
     with threadpoolctl.threadpool_limits(1):

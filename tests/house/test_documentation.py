@@ -58,6 +58,7 @@ OTHERS = {
     "--help": "all",
     "--nthreads": "dask worker",
     "--write": "benchmarks/engines.py",
+    "--steps": "benchmarks/sharing.py",
     "--times": "benchmarks/faults.py",
     "--fast": "tests/run.sh",
     "--thorough": "tests/run.sh",
