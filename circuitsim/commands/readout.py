@@ -132,8 +132,13 @@ def _circuits(options: argparse.Namespace) -> tuple[Study, list[Cell], Array]:
     except ParameterError as error:
         name = "weights" if error.parameter == "file" else error.parameter
         raise ParameterError(name, error.rule, error.value) from None
+    for name, values in study.further.items():
+        if len(values) > 1:
+            raise ParameterError("weights", f"has several {name}; one is needed", str(path))
     weights = weights.sel(gamma=point["gamma"], alpha=point["alpha"]).isel(neurons=0)
-    cells = [Cell(trial=trial, **point) for trial in range(study.trials)]
+    weights = weights.isel(dict.fromkeys(study.further, 0))
+    settings = study.points[0]
+    cells = [Cell(trial=trial, settings=settings, **point) for trial in range(study.trials)]
     return study, cells, weights.transpose("neuron", "input", "trial").to_numpy()
 
 

@@ -29,6 +29,7 @@ DEFAULT_OUTPUT = Path("sweep.nc")
 def add_options(p: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     from circuitsim.commands import options
+    from circuitsim.studies import settings
     from circuitsim.studies.sweep import Study
 
     grid = p.add_argument_group("grid (each option takes several values)")
@@ -43,10 +44,21 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="Python file to run first, which registers rules",
     )
     names = (
-        "initial_mean", "initial", "channels", "presentations", "presentation", "correlation",
+        "initial_mean", "initial", "channels", "inputs", "presentations", "presentation",
+        "correlation",
         "tau", "b", "momentum", "learning_rate", "dt", "seed",
     )  # fmt: skip
     options.add(model, Study, names)
+    model.add_argument(
+        "--set",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar=("NAME=VALUE", "VALUE"),
+        help="a further parameter of the circuit, times in ms; several values are a dimension of "
+        f"the grid: {', '.join(settings.NUMBERS)} (private is the standard deviation of each "
+        f"neuron's own input); or a text: {', '.join(settings.TEXTS)}",
+    )
     how = p.add_argument_group("how to run it")
     options.add(how, Study, ("engine", "codegen"))
     campaign.add_options(
@@ -68,13 +80,26 @@ def body(options: argparse.Namespace) -> int:
 
 
 def _studies(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]:
+    from circuitsim.checks.validation import ParameterError, shown
+    from circuitsim.checks.values import in_ms, is_time
     from circuitsim.commands.options import chosen
     from circuitsim.engines import registry
-    from circuitsim.studies import Study
+    from circuitsim.studies import Study, settings
 
     if options.rules_from is not None:
         _register_rules(options.rules_from)
-    study = Study(**chosen(Study, options))
+    try:
+        study = Study(**chosen(Study, options), settings=settings.checked(_set(options.set)))
+    except ParameterError as error:
+        owner, _, name = error.parameter.rpartition(".")
+        given = [first.partition("=")[0] for first, *_ in options.set]
+        if owner == "Study" and name == "settings":
+            raise cli.UsageError(f"--set {error.value}: {error.rule}") from None
+        if name in given and owner in ("Circuit", "Study.settings"):
+            value = f"{in_ms(error.value):g}" if is_time(error.value) else shown(error.value)
+            value = error.value if isinstance(error.value, str) else value
+            raise cli.UsageError(f"--set {name}={value}: {error.rule}") from None
+        raise
     if options.cell is None:
         cli.check_memory(study)
     # What cannot work is said before anything starts; and "auto" must mean the same for every cell.
@@ -85,7 +110,24 @@ def _studies(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]:
 def _written(study: Campaign[Any]) -> list[str]:
     from circuitsim.commands.options import written
 
-    return written(study)
+    words = written(study)
+    for name, values in vars(study)["settings"]:
+        first, *rest = map(str, values)
+        words += ["--set", f"{name}={first}", *rest]
+    return words
+
+
+def _set(given: list[list[str]]) -> list[tuple[str, list[str]]]:
+    """Read what --set says."""
+    pairs = []
+    for first, *rest in given:
+        name, equals, value = first.partition("=")
+        if not equals or not value:
+            raise cli.UsageError(f"--set {first}: must be NAME=VALUE, such as tau_inh=90")
+        if wrong := [word for word in rest if "=" in word]:
+            raise cli.UsageError(f"--set {wrong[0]}: needs a --set of its own")
+        pairs.append((name, [value, *rest]))
+    return pairs
 
 
 def _register_rules(file: Path) -> None:

@@ -37,15 +37,17 @@ from circuitsim.plots.style import (
 )
 
 _GREY = "0.3"
+_GRID = ("k", "gamma", "alpha", "neurons")
 _DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
 def sweep(dataset: xr.Dataset) -> Figure:
     """Plot a sweep: log10 of the weights' inverse SNR over presentations, a panel for each k.
 
-    A colour for each gamma, a dash for each alpha. Mean over trials with a band of one standard
-    deviation; dotted, the end point of Eq. 5 (the paper's theoretical minimum); dash-dotted, the
-    simulated rule's own end point, for settled rates, if it has one.
+    A colour for each gamma, a dash for each alpha, a panel too for each value of further settings.
+    Mean over trials with a band of one standard deviation; dotted, the end point of Eq. 5 (the
+    paper's theoretical minimum); dash-dotted, the simulated rule's own end point, for settled
+    rates, if it has one.
 
     Parameters
     ----------
@@ -56,7 +58,10 @@ def sweep(dataset: xr.Dataset) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    panels = list(product(dataset["k"].to_numpy(), dataset["neurons"].to_numpy()))
+    own_dims = (*_GRID, "trial")
+    further = [str(n) for n in dataset["theory_inverse_snr_w"].dims if n not in own_dims]
+    names = ("k", "neurons", *further)
+    panels = list(product(*(dataset[name].to_numpy() for name in names)))
     gammas, alphas = (dataset[name].to_numpy() for name in ("gamma", "alpha"))
     channels = int(dataset.attrs.get("channels", 1))
     several_neurons = len(dataset["neurons"]) > 1
@@ -65,20 +70,25 @@ def sweep(dataset: xr.Dataset) -> Figure:
     lines = -(-len(panels) // columns)
     with paper():
         narrow = COLUMN if len(gammas) + len(alphas) <= 5 else 1.4 * COLUMN
-        size = (max(narrow, 2.4 * columns), 0.3 + 2.0 * lines)
+        size = (max(narrow, 2.4 * columns), 0.3 + (2.0 + 0.15 * len(further)) * lines)
         figure = Picture(figsize=size)
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        for axis, (k, neurons) in zip(axes.flat, panels, strict=False):
+        for axis, panel in zip(axes.flat, panels, strict=False):
+            at = dict(zip(names, panel, strict=True))
             for colour, gamma in zip(_colours(len(gammas)), gammas, strict=True):
-                of_gamma = dataset.sel(k=k, neurons=neurons, gamma=gamma)
+                of_gamma = dataset.sel(at | {"gamma": gamma})
                 limit(axis, of_gamma["theory_inverse_snr_w"].isel(alpha=0), colour, "theory")
                 for dash, alpha in zip(_dashes(len(alphas)), alphas, strict=True):
                     point = of_gamma.sel(alpha=alpha)
                     curve(axis, point["inverse_snr_w"], colour, dash)
                     if own:
                         limit(axis, point["fixed_point_inverse_snr_w"], colour, "settled")
-            title = f"$k$ = {k}" + (f", {channels} channels" if channels > 1 else "")
-            axis.set_title(title + (f", {neurons} neurons" if several_neurons else ""))
+            title = f"$k$ = {at['k']}" + (f", {channels} channels" if channels > 1 else "")
+            title += f", {at['neurons']} neurons" if several_neurons else ""
+            for name in further:
+                unit = dataset[name].attrs.get("units", "")
+                title += f"\n{name} = {at[name]:g} {unit}".rstrip()
+            axis.set_title(title)
             axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], integer=True))
         for number, axis in enumerate(axes.flat):
             if number >= len(panels):

@@ -208,7 +208,7 @@ class Endpoint(Companion[Followed]):
         cells = study.cells
         w_init = np.stack([study.initial_weights(cell) for cell in cells])
         source = StackedInputs(
-            [study.inputs(cell) for cell in cells], [cell.trial for cell in cells]
+            [study.source(cell) for cell in cells], [cell.trial for cell in cells]
         )
         at = evenly_spaced(study.presentations, STORED).tolist()
         found = [_measured(w_init, w_init)]

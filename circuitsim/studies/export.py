@@ -39,6 +39,7 @@ def export_weights(
     ``weights``               (S, neuron, input) float64      weights after the last presentation
     ``gamma``, ``alpha``      (S,) float64                    parameters of each circuit
     ``trial``                 (S,) int64                      its number
+    ``tau_inh``, ...          (S,) float64                    what the sweep has set (``--set``)
     ``k``, ``neurons``        () int64                        kernel size, neurons in the pool
     ``channels``              () int64                        inputs are (row, column, channel)
     ``rule``, ``study``       () str                          the rule; all parameters, as JSON
@@ -86,7 +87,7 @@ def export_weights(
         "alpha": _places("alpha", study.alpha, alpha),
         "trial": _places("trial", tuple(range(study.trials)), trial),
     }
-    circuits = weights.isel(chosen).stack(circuit=("gamma", "alpha", "trial"))
+    circuits = weights.isel(chosen).stack(circuit=("gamma", "alpha", *study.further, "trial"))
     circuits = circuits.transpose("circuit", "neuron", "input")
     target = Path(output) if output is not None else path.with_name(f"{path.stem}-k{k}.npz")
     if target.suffix != ".npz":
@@ -98,6 +99,7 @@ def export_weights(
         "gamma": circuits["gamma"].to_numpy(),
         "alpha": circuits["alpha"].to_numpy(),
         "trial": circuits["trial"].to_numpy(),
+        **{name: circuits[name].to_numpy() for name in study.further},
         "k": np.int64(k),
         "channels": np.int64(study.channels),
         "neurons": np.int64(circuits.sizes["neuron"]),

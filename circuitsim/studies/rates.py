@@ -145,7 +145,7 @@ class Rates(Companion[str]):
         """Run the circuit, and record its rates in both stretches."""
         study = self.study
         (cell,) = study.cells
-        source, w_init = study.inputs(cell), study.initial_weights(cell)
+        source, w_init = study.source(cell), study.initial_weights(cell)
         plasticity = study.plasticity(cell.gamma)
         axes = self.axes
         run: xr.Dataset | None = None

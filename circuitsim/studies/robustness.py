@@ -249,7 +249,7 @@ class Robustness(Listed[Curve]):
         study = self.study
         cells = [cell for cell in study.cells if cell.k == task.k]
         w_init = np.stack([study.initial_weights(cell) for cell in cells])
-        inputs: Any = StackedInputs([study.inputs(cell) for cell in cells], range(len(cells)))
+        inputs: Any = StackedInputs([study.source(cell) for cell in cells], range(len(cells)))
         plasticity = Plasticity(task.rule, self.gamma)
         times = {"presentation": study.presentation * ms, "dt": study.dt * ms}
         values = self.values(task.group)

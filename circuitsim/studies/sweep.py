@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitsim import measures, rules, theory
+from circuitsim import linear, measures, rules, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
-from circuitsim.checks.validation import ParameterError, integer, whole_steps
+from circuitsim.checks.validation import ParameterError, array, integer, whole_steps
 from circuitsim.checks.values import ms
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import LONG_NAMES, simulate
 from circuitsim.initial import MEANS, mean_kernel
-from circuitsim.inputs import GaussianInputs, StackedInputs, check_correlation, equicorrelated
-from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
+from circuitsim.inputs import (
+    GaussianInputs,
+    InputSource,
+    Noisy,
+    Patterns,
+    StackedInputs,
+    check_correlation,
+    equicorrelated,
+)
+from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity, whole_delay
 from circuitsim.running import results, runner
 from circuitsim.running.campaign import (
     NUMBER,
@@ -42,7 +51,8 @@ from circuitsim.running.campaign import (
     chosen_part,
     shown,
 )
-from circuitsim.studies import origins, tables, timing
+from circuitsim.studies import origins, settings, tables, timing
+from circuitsim.studies.settings import Point, Settings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,23 +71,29 @@ LIMITS = (
     "theory_snr_w",
     "fixed_point_snr_w",
 )
-DIMENSIONS = ("k", "gamma", "alpha", "neurons", "trial")
 
-UNITS = {
-    "k": ("kernel size; a circuit has k^2 inputs for each channel", "1"),
-    "gamma": ("pull towards the initial weights", "1"),
-    "alpha": ("strength of inhibition", "1"),
-    "neurons": ("number of neurons in a pool", "1"),
-    "trial": ("number of the trial", "1"),
-    "presentation": (LONG_NAMES["presentation"], "1"),
-    "neuron": ("number of the neuron in its pool", "1"),
-    "input": ("number of the input", "1"),
-    "theory_inverse_snr_w": ("inverse SNR of the weights at the end point of Eq. 5", "1"),
-    "fixed_point_inverse_snr_w": ("inverse SNR of the weights at the rule's own end point", "1"),
-    "theory_snr_w": ("SNR of the weights at the end point of Eq. 5", "1"),
-    "fixed_point_snr_w": ("SNR of the weights at the rule's own end point", "1"),
-    "seconds": ("time spent on the cell, its share of an engine call", "s"),
-} | {name: (LONG_NAMES[name], "1") for name in (*CURVES, "weights")}
+UNITS = (
+    {
+        "k": ("kernel size; a circuit has k^2 inputs for each channel", "1"),
+        "gamma": ("pull towards the initial weights", "1"),
+        "alpha": ("strength of inhibition", "1"),
+        "neurons": ("number of neurons in a pool", "1"),
+        "trial": ("number of the trial", "1"),
+        "presentation": (LONG_NAMES["presentation"], "1"),
+        "neuron": ("number of the neuron in its pool", "1"),
+        "input": ("number of the input", "1"),
+        "theory_inverse_snr_w": ("inverse SNR of the weights at the end point of Eq. 5", "1"),
+        "fixed_point_inverse_snr_w": (
+            "inverse SNR of the weights at the rule's own end point",
+            "1",
+        ),
+        "theory_snr_w": ("SNR of the weights at the end point of Eq. 5", "1"),
+        "fixed_point_snr_w": ("SNR of the weights at the rule's own end point", "1"),
+        "seconds": ("time spent on the cell, its share of an engine call", "s"),
+    }
+    | settings.NUMBERS
+    | {name: (LONG_NAMES[name], "1") for name in (*CURVES, "weights")}
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -89,13 +105,17 @@ class Cell:
     gamma: float
     alpha: float
     trial: int
+    settings: Point = ()
 
     def to_json(self) -> str:
         """Return all fields as text, always the same."""
         # As json.dumps writes it, at a tenth of its cost: a study may have 100,000 cells.
         return (
             f'{{"alpha": {self.alpha!r}, "gamma": {self.gamma!r}, "k": {self.k}, '
-            f'"neurons": {self.neurons}, "trial": {self.trial}}}'
+            f'"neurons": {self.neurons}, '
+            # Left out where there are none, as in cells from before there were any.
+            + (f'"settings": {json.dumps(dict(self.settings))}, ' if self.settings else "")
+            + f'"trial": {self.trial}}}'
         )
 
 
@@ -145,6 +165,15 @@ class Study(Campaign[Cell]):
         Where weights are given, how many circuits have each number of neurons; found by itself.
     initial_digest : str
         Where weights are given, a checksum of them; found by itself.
+    inputs : str, optional
+        File ``.npy`` with patterns (pattern, input), of which each presentation shows any; Gaussian
+        ones by default.
+    settings : mapping
+        Further parameters of `circuitsim.Circuit`, plain numbers with times in ms: each with one
+        value or several, which are dimensions of the grid. ``private`` is the standard deviation of
+        each neuron's own input (`circuitsim.inputs.Noisy`). Texts, such as ``transfer``, have one.
+    patterns : str
+        Digest of what ``inputs`` holds; found where it is not given.
 
     Raises
     ------
@@ -230,6 +259,14 @@ class Study(Campaign[Cell]):
     # and a checksum of the weights.
     pools: tuple[int, ...] = ()
     initial_digest: str = ""
+    inputs: str | None = declare(
+        None,
+        "file of patterns to show, an array (pattern, input), each presentation any of them; by "
+        "default Gaussian patterns",
+        "FILE.npy",
+    )
+    settings: Settings = ()
+    patterns: str = ""
 
     kind = called = "sweep"
     part_size = f" of up to {CELLS_PER_JOB} circuits"
@@ -241,13 +278,14 @@ class Study(Campaign[Cell]):
     undefined = ("limits",)  # those of a rule without a closed form
     units = UNITS
     grid = ("k", "gamma", "alpha", "neurons")
-    _of_weights = ("gamma", "alpha", "neurons", "trial", "neuron", "input")
     counted = ("trials",)
 
     def __post_init__(self) -> None:
         fields.check(self)
         self._begin()
         object.__setattr__(self, "rule", str(rules.get(self.rule, "Study.rule")))
+        object.__setattr__(self, "settings", settings.checked(self.settings))
+        self._check_inputs()
         registry.find(self.engine, "Study.engine").check_rule(self.definition)
         whole_steps(self.presentation, self.dt)
         if self.per_presentation and len(self.alpha) > 1:
@@ -260,9 +298,75 @@ class Study(Campaign[Cell]):
             check_correlation(self.correlation, self.n_inputs(k))
         for gamma, alpha in itertools.product(self.gamma, self.alpha):
             self.plasticity(gamma).check_step(self.dt)
-            circuit = self.circuit(2, alpha)
-            if not self.per_presentation:
-                circuit.check_step(self.dt)
+            for point in self.points:
+                self._check_circuit(self.circuit(None, alpha, point), dict(point))
+
+    def _check_circuit(self, circuit: Circuit, point: Mapping[str, float]) -> None:
+        if not self.per_presentation:
+            circuit.check_step(self.dt)
+        if "delay" in point:
+            whole_delay(point["delay"], self.dt)
+        plain = circuit.published and np.array_equal(circuit.tau_inh_ms, circuit.tau_ms)
+        plain = (plain or self.per_presentation) and not point.get("private")
+        if not plain and registry.find(self.engine).exact:
+            raise ParameterError(
+                "Study.engine",
+                "runs the published linear circuit, without noise and with neurons that are alike "
+                "and see the same; use engine='stepper'",
+                self.engine,
+            )
+        imperfect = [name for name, _ in self.settings if name != "private"]
+        if self.per_presentation and imperfect:
+            raise ParameterError(
+                "Study.settings",
+                f"the rule {self.definition.name} has no circuit; leave this out",
+                imperfect[0],
+            )
+
+    def _check_inputs(self) -> None:
+        if self.inputs is None:
+            if self.patterns:
+                raise ParameterError("Study.patterns", "needs inputs", self.patterns)
+            return
+        if self.correlation:
+            raise ParameterError(
+                "Study.correlation", "has no effect with patterns of inputs", self.correlation
+            )
+        object.__setattr__(self, "inputs", os.path.abspath(self.inputs))
+        if self.patterns:  # as a result says it, whose file may be elsewhere
+            return
+        found = _patterns.__wrapped__(self.inputs, "")  # it may have changed
+        object.__setattr__(self, "patterns", _digest(found))
+        for k in self.k:
+            if self.n_inputs(k) != found.shape[1]:
+                raise ParameterError(
+                    "Study.k",
+                    f"must have as many inputs, k^2 for each channel, as the patterns: "
+                    f"{found.shape[1]}",
+                    k,
+                )
+
+    @property
+    def points(self) -> list[Point]:
+        """Every combination of the settings that are numbers; one that is empty without any."""
+        axes = self.further.items()
+        grid = itertools.product(*(values for _, values in axes))
+        return [tuple(zip(self.further, values, strict=True)) for values in grid]
+
+    @property
+    def further(self) -> dict[str, tuple[float, ...]]:
+        """Dimensions that settings add to the grid, with their values."""
+        return {name: v for name, v in self.settings if name in settings.NUMBERS}  # type: ignore[misc]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Settings that are texts."""
+        return {name: str(v[0]) for name, v in self.settings if name in settings.TEXTS}
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Dimensions of the grid in the result, the trial last."""
+        return (*self.grid, *self.further, "trial")
 
     def _begin(self) -> None:
         """Take from given weights what follows from them; what was read of a file has it."""
@@ -321,15 +425,16 @@ class Study(Campaign[Cell]):
     def size(self) -> int:
         """Number of all circuits."""
         return (
-            len(self.k) * len(self.gamma) * len(self.alpha) * sum(map(self.trials_of, self.neurons))
-        )
+            len(self.k) * len(self.gamma) * len(self.alpha) * len(self.points)
+            * sum(map(self.trials_of, self.neurons))
+        )  # fmt: skip
 
     @property
     def cells(self) -> list[Cell]:
         """All circuits, in the order in which they are run."""
         return [
-            Cell(k, neurons, *point)
-            for k, neurons in itertools.product(self.k, self.neurons)
+            Cell(k, neurons, *point, settings=at)
+            for k, neurons, at in itertools.product(self.k, self.neurons, self.points)
             for point in self._points(neurons)
         ]
 
@@ -339,7 +444,7 @@ class Study(Campaign[Cell]):
     @property
     def parts(self) -> int:
         """Number of jobs that all cells make."""
-        return len(self.k) * sum(map(self._parts_of, self.neurons))
+        return len(self.k) * len(self.points) * sum(map(self._parts_of, self.neurons))
 
     def part(self, number: int) -> tuple[Cell, ...]:
         """Return one job of the fixed list that all cells make, ``jobs(cells)[number]``.
@@ -350,11 +455,11 @@ class Study(Campaign[Cell]):
             If there is no such job.
         """
         place = chosen_part(number, self.parts)
-        for k, neurons in itertools.product(self.k, self.neurons):
+        for k, neurons, at in itertools.product(self.k, self.neurons, self.points):
             if place < self._parts_of(neurons):
                 first = place * CELLS_PER_JOB
                 chosen = itertools.islice(self._points(neurons), first, first + CELLS_PER_JOB)
-                return tuple(Cell(k, neurons, *point) for point in chosen)
+                return tuple(Cell(k, neurons, *point, settings=at) for point in chosen)
             place -= self._parts_of(neurons)
         raise AssertionError("there are as many parts as all sizes have")
 
@@ -397,9 +502,11 @@ class Study(Campaign[Cell]):
         if self.threads:
             run_cells(replace(self, presentations=1), self.cells[:1])
 
-    def circuit(self, neurons: int, alpha: Any) -> Circuit:
-        """Circuits of a batch, with their alphas."""
-        return Circuit(n_neurons=neurons, tau=self.tau * ms, alpha=alpha, b=self.b)
+    def circuit(self, neurons: int | None, alpha: Any, point: Point = ()) -> Circuit:
+        """Circuits of a batch, with their alphas, at a point of the settings."""
+        values: dict[str, Any] = {"tau": self.tau * ms, "b": self.b}
+        values |= settings.of_circuit(point, self.texts)
+        return Circuit(n_neurons=neurons, alpha=alpha, **values)
 
     def plasticity(self, gamma: Any) -> Plasticity:
         """Plasticity of a batch, with its gammas."""
@@ -429,24 +536,29 @@ class Study(Campaign[Cell]):
         kernel = np.random.default_rng(self._seed(cell, 2))
         return mean_kernel(self.initial_mean, cell.k, kernel, self.channels) + noise
 
-    def inputs(self, cell: Cell) -> GaussianInputs:
+    def source(self, cell: Cell) -> InputSource:
         """Inputs of a cell."""
+        seed = self._seed(cell, 1)
+        if self.inputs is not None:
+            return Patterns(_patterns(self.inputs, self.patterns), self.presentations, seed=seed)
         return GaussianInputs(
             self.presentations,
             self.n_inputs(cell.k),
-            self._seed(cell, 1),
+            seed,
             self.covariance(cell.k),
         )
 
     def covariance(self, k: int) -> NDArray[np.float64] | None:
         """Covariance of the inputs, None for the identity."""
+        if self.inputs is not None:
+            return Patterns(_patterns(self.inputs, self.patterns)).covariance
         if self.correlation == 0:
             return None
         return equicorrelated(self.correlation, self.n_inputs(k))
 
     def memory(self) -> dict[str, float]:
         """Bytes that running the study takes at least, by the parameter that matters most to it."""
-        points = len(self.gamma) * len(self.alpha)
+        points = len(self.gamma) * len(self.alpha) * len(self.points)
         shapes = len(self.k) * len(self.neurons)
         sizes = {"k": max(self.k) ** 2, "channels": self.channels, "neurons": max(self.neurons)}
         synapses = math.prod(sizes.values())
@@ -463,6 +575,11 @@ class Study(Campaign[Cell]):
         if self.channels > 1:  # else as before there were channels
             key = (*key, self.channels)
         return np.random.SeedSequence(self.seed, spawn_key=key)
+
+    def noise(self, cell: Cell, of: str) -> int:
+        """Seed of a cell's noise, and of what its circuit leaves to be drawn."""
+        purpose = {"rates": 3, "inputs": 4}[of]
+        return int(self._seed(cell, purpose).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def digest(self, task: Cell) -> str:
         """Name of a cell's result: a digest of all that determines its numbers."""
@@ -486,19 +603,38 @@ class Study(Campaign[Cell]):
         values = {"scheme": SCHEME} | {
             name: value
             for name, value in asdict(self).items()
-            # Where weights are given, what they are counts, not where.
-            if name not in ("k", "gamma", "alpha", "neurons", "trials", "initial", "pools")
-            # Cells from before there were channels, other means, and weights that are given.
+            # Where weights or patterns are given, what they are counts, not where.
+            if name
+            not in (
+                "k",
+                "gamma",
+                "alpha",
+                "neurons",
+                "trials",
+                "initial",
+                "pools",
+                "settings",
+                "inputs",
+            )
+            # Cells from before there were channels, other means, and what is given.
             and (name, value)
-            not in (("channels", 1), ("initial_mean", "ones"), ("initial_digest", ""))
+            not in (
+                ("channels", 1),
+                ("initial_mean", "ones"),
+                ("initial_digest", ""),
+                ("patterns", ""),
+            )
         }
+        values |= {"texts": self.texts} if self.texts else {}
         return json.dumps(values, sort_keys=True)
 
     def jobs(self, tasks: Sequence[Cell]) -> list[tuple[Cell, ...]]:
         """Split cells into jobs: batches of equal shape for one engine call each."""
         return [
             batch
-            for _, same_shape in itertools.groupby(tasks, key=lambda c: (c.k, c.neurons))
+            for _, same_shape in itertools.groupby(
+                tasks, key=lambda c: (c.k, c.neurons, c.settings)
+            )
             for batch in batched(tuple(same_shape), CELLS_PER_JOB)
         ]
 
@@ -513,21 +649,23 @@ class Study(Campaign[Cell]):
         return [self._groups(formerly=True)] if len(self.neurons) > 1 else []
 
     def _groups(self, formerly: bool = False) -> dict[str, Group]:
-        axes = {name: getattr(self, name) for name in self.grid} | {"trial": range(self.trials)}
-        curves: dict[str, tuple[str, ...]] = dict.fromkeys(CURVES, (*DIMENSIONS, "presentation"))
+        dims = self.dimensions
+        axes = {name: getattr(self, name) for name in self.grid} | self.further
+        axes["trial"] = range(self.trials)
+        curves: dict[str, tuple[str, ...]] = dict.fromkeys(CURVES, (*dims, "presentation"))
         groups = {}
         for k, neurons in itertools.product(self.k, self.neurons):
-            inner = {"gamma": self.gamma, "alpha": self.alpha, "trial": axes["trial"]}
+            inner = {n: axis for n, axis in axes.items() if n not in ("k", "neurons")}
             if len(self.neurons) == 1 or formerly:
                 inner["neurons"] = (neurons,)
             inner |= {"neuron": range(neurons), "input": range(self.n_inputs(k))}
-            weights = tuple(name for name in self._of_weights if name in inner)
+            weights = tuple(n for n in (*dims, "neuron", "input") if n in inner)
             groups[self.weights_group(k, neurons)] = Group(inner, {"weights": weights})
         groups[""] = Group(
             axes | {"presentation": range(self.presentations + 1)},
-            curves | dict.fromkeys(LIMITS, DIMENSIONS),
+            curves | dict.fromkeys(LIMITS, dims),
         )
-        return groups | {"provenance": Group(axes, {"seconds": DIMENSIONS})}
+        return groups | {"provenance": Group(axes, {"seconds": dims})}
 
     def weights_group(self, k: int, neurons: int) -> str:
         """Name of the group that holds the final weights of one k and number of neurons."""
@@ -536,7 +674,9 @@ class Study(Campaign[Cell]):
 
     def collect(self, read: Callable[[Cell], Arrays]) -> Iterator[tuple[str, Arrays, str]]:
         """Put circuits where they belong; the weights of one shape at a time are in memory."""
-        shape = (len(self.k), len(self.gamma), len(self.alpha), len(self.neurons), self.trials)
+        more = tuple(map(len, self.further.values()))
+        points = (len(self.gamma), len(self.alpha))
+        shape = (len(self.k), *points, len(self.neurons), *more, self.trials)
         # Where there are fewer circuits of one size than of another, the rest is NaN.
         nothing = float("nan")
         numbers = {name: np.full((*shape, self.presentations + 1), nothing) for name in CURVES}
@@ -544,16 +684,19 @@ class Study(Campaign[Cell]):
         seconds = np.full(shape, nothing)
         shapes = itertools.product(enumerate(self.k), enumerate(self.neurons))
         for (i, k), (m, neurons) in shapes:
-            weights = np.full((*shape[1:3], self.trials, neurons, self.n_inputs(k)), nothing)
-            for g, a, trial in np.ndindex(*shape[1:3], self.trials_of(neurons)):
-                result = read(Cell(k, neurons, self.gamma[g], self.alpha[a], trial))
-                place = (i, g, a, m, trial)
+            inner = (*points, *more, self.trials, neurons, self.n_inputs(k))
+            weights = np.full(inner, nothing)
+            for g, a, *at, trial in np.ndindex(*points, *more, self.trials_of(neurons)):
+                axes = zip(at, self.further.items(), strict=True)
+                point = tuple((name, values[n]) for n, (name, values) in axes)
+                result = read(Cell(k, neurons, self.gamma[g], self.alpha[a], trial, point))
+                place = (i, g, a, m, *at, trial)
                 for name in CURVES:
                     numbers[name][place] = result[name]
                 for name, value in zip(LIMITS, result["limits"], strict=True):
                     numbers[name][place] = value
                 seconds[place] = result["seconds"][0]
-                weights[g, a, trial] = result["weights"]
+                weights[(g, a, *at, trial)] = result["weights"]
             if len(self.neurons) == 1:
                 weights = weights[:, :, np.newaxis]
             yield self.weights_group(k, neurons), {"weights": weights}, "Final weights"
@@ -570,6 +713,9 @@ class Study(Campaign[Cell]):
     def outline(self) -> list[tuple[str, str]]:
         """Say what would be run."""
         lines = [(name, " ".join(map(shown, getattr(self, name)))) for name in self.grid]
+        lines += [(name, " ".join(map(shown, values))) for name, values in self.settings]
+        if self.inputs is not None:
+            lines.append(("inputs", self.inputs))
         return [
             *([] if self.initial is None else [("initial", self.initial)]),
             *lines,
@@ -602,14 +748,31 @@ class Study(Campaign[Cell]):
         theory, own_end = (
             LIMITS.index(f"{end}_inverse_snr_w") for end in ("theory", "fixed_point")
         )
-        for k, gamma, alpha, neurons in itertools.product(*(getattr(self, n) for n in self.grid)):
+        grid = list(itertools.product(*(getattr(self, name) for name in self.grid)))
+        for at, (k, gamma, alpha, neurons) in itertools.product(self.points, grid):
             trials = range(self.trials_of(neurons))
-            cells = (Cell(k, neurons, gamma, alpha, trial) for trial in trials)
+            cells = (Cell(k, neurons, gamma, alpha, trial, at) for trial in trials)
             found = [result for result in map(read, cells) if result is not None]
             limits = np.array([result["limits"] for result in found]).reshape(-1, len(LIMITS))
             inverse = np.array([result["inverse_snr_w"] for result in found])
-            point = (k, gamma, alpha, neurons)
+            point = (k, gamma, alpha, neurons, at)
             yield tables.row(point, inverse, limits[:, theory], limits[:, own_end])
+
+    def difference(self, other: Any) -> str:
+        """As of every campaign; of settings more values may be added, and files may be moved."""
+        if type(other) is not type(self):
+            return super().difference(other)
+        both = zip(self.settings, other.settings, strict=False)
+        same = [name for name, _ in self.settings] == [name for name, _ in other.settings]
+        same = same and all(
+            set(its) <= set(ours) and (name in settings.NUMBERS or ours == its)
+            for (name, ours), (_, its) in both
+        )
+        alike: dict[str, Any] = {"inputs": self.inputs} if self.patterns and other.patterns else {}
+        alike |= {"settings": self.settings} if same else {}
+        other = copy.copy(other)
+        other.__dict__.update(alike)
+        return super().difference(other)
 
     def draw(self, groups: Groups) -> Figure:
         """Plot the inverse SNR of the weights over presentations, a panel for each k."""
@@ -644,19 +807,22 @@ def run_cells(
     trials = sorted({cell.trial: cell for cell in cells}.items())
     place = {trial: i for i, (trial, _) in enumerate(trials)}
     w_init = np.stack([study.initial_weights(cell) for cell in cells])
-    inputs = StackedInputs(
-        [study.inputs(cell) for _, cell in trials], [place[cell.trial] for cell in cells]
+    inputs: InputSource = StackedInputs(
+        [study.source(cell) for _, cell in trials], [place[cell.trial] for cell in cells]
     )
+    if private := dict(first.settings).get("private"):
+        inputs = Noisy(inputs, private, [study.noise(cell, "inputs") for cell in cells])
     run = simulate(
         w_init,
         inputs,
-        study.circuit(first.neurons, np.array([cell.alpha for cell in cells])),
+        study.circuit(first.neurons, np.array([cell.alpha for cell in cells]), first.settings),
         study.plasticity(np.array([cell.gamma for cell in cells])),
         presentation=study.presentation * ms,
         dt=study.dt * ms,
         engine=study.engine,
         codegen=study.codegen,
         progress=progress,
+        seed=[study.noise(cell, "rates") for cell in cells],
     )
     seconds = (time.perf_counter() - started) / len(cells)
     return [
@@ -675,11 +841,49 @@ def _limits(study: Study, cell: Cell, w_init: NDArray[np.float64]) -> NDArray[np
     for prefix, rule in (("theory", "mean_subtracted"), ("fixed_point", study.rule)):
         if rules.get(rule).averaged is None:
             continue
-        covariance = study.covariance(cell.k)
-        weights = theory.fixed_point(w_init, cell.gamma, rule, cell.alpha, covariance, limit=True)
+        weights = _end_point(study, cell, w_init, rule)
+        if weights is None:
+            continue
         limits[f"{prefix}_inverse_snr_w"] = float(measures.inverse_snr_w(weights))
         limits[f"{prefix}_snr_w"] = float(measures.snr_w(weights))
     return np.array(list(limits.values()))
+
+
+def _end_point(
+    study: Study, cell: Cell, w_init: NDArray[np.float64], rule: str
+) -> NDArray[np.float64] | None:
+    """Where a rule's weights end; None of the study's own where its circuit has no closed form."""
+    covariance = study.covariance(cell.k)
+    if rule != study.rule or not (cell.settings or study.texts):
+        return theory.fixed_point(w_init, cell.gamma, rule, cell.alpha, covariance, limit=True)
+    circuit = study.circuit(cell.neurons, cell.alpha, cell.settings)
+    if not circuit.dynamics.linear:
+        return None
+    private = dict(cell.settings).get("private", 0.0)
+    plasticity, seed = study.plasticity(cell.gamma), [study.noise(cell, "rates")]
+    found = linear.end_point(w_init, circuit, plasticity, covariance, private, seed=seed)
+    return found if np.isfinite(found).all() else None
+
+
+@lru_cache(maxsize=2)
+def _patterns(path: str, digest: str) -> NDArray[np.float64]:
+    """Read patterns, and be sure that they are those of a digest, if there is one."""
+    try:
+        with open(path, "rb") as stream:
+            found = np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ParameterError(
+            "Study.inputs", f"must be an .npy file of numbers ({error})", path
+        ) from None
+    patterns = array("Study.inputs", found, ("pattern", "input"))
+    if digest and _digest(patterns) != digest:
+        raise ParameterError("Study.inputs", "has changed since this was begun", path)
+    return patterns
+
+
+def _digest(patterns: NDArray[np.float64]) -> str:
+    text = f"{patterns.shape}".encode() + np.ascontiguousarray(patterns).tobytes()
+    return hashlib.sha256(text).hexdigest()[:DIGEST_LENGTH]
 
 
 def sweep(
@@ -705,6 +909,7 @@ def sweep(
         Called now and then with the fraction done.
     **grid
         As `circuitsim.studies.Study` takes them: ``k=[3, 5], gamma=[0.1, 0.01], rule="circuit"``.
+        Settings may stand for themselves: ``tau_inh=[30, 90], transfer="relu"``.
 
     Returns
     -------
@@ -725,6 +930,9 @@ def sweep(
     >>> found.inverse_snr_w.sizes["presentation"]
     51
     """
+    names = (*settings.NUMBERS, *settings.TEXTS)
+    more = {n: grid.pop(n) for n in names if n in grid and n not in Study.__dataclass_fields__}
+    grid |= {"settings": dict(settings.checked(grid.get("settings", ()))) | more} if more else {}
     unknown = sorted(grid.keys() - Study.__dataclass_fields__.keys())
     if unknown:
         raise ParameterError(

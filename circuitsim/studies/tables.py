@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+
+from circuitsim.studies import settings
+from circuitsim.studies.settings import Point
 
 NEAR_BEST = 1.1  # "within 10 % of its lowest"
 _MEASURE = "log10 of the weights' inverse SNR (lower = more alike)"
@@ -30,6 +33,8 @@ class Row(NamedTuple):
         Presentations until it was first within 10 % of its lowest, the median over trials.
     trials : int
         How many there are.
+    settings : tuple
+        Further parameters of the circuit, pairs of names and values.
     """
 
     k: int
@@ -43,10 +48,11 @@ class Row(NamedTuple):
     best: float
     presentations_to_best: float
     trials: int
+    settings: Point = ()
 
 
 def row(
-    point: tuple[int, float, float, int],
+    point: tuple[int, float, float, int, Point],
     inverse: NDArray[np.float64],
     theory: NDArray[np.float64],
     end_point: NDArray[np.float64],
@@ -56,17 +62,17 @@ def row(
     Parameters
     ----------
     point : tuple
-        k, gamma, alpha, neurons.
+        k, gamma, alpha, neurons, settings.
     inverse : ndarray, shape (trial, presentation)
         Inverse SNR of the weights (`circuitsim.measures.inverse_snr_w`) from the start (0) to the
         last presentation; without any trial, all is NaN.
     theory, end_point : ndarray, shape (trial,)
         The same there.
     """
-    k, gamma, alpha, neurons = point
+    k, gamma, alpha, neurons, at = point
     trials, none = len(inverse), float("nan")
     if trials == 0:
-        return Row(k, gamma, alpha, neurons, none, none, none, none, none, none, 0)
+        return Row(k, gamma, alpha, neurons, none, none, none, none, none, none, 0, at)
     best = inverse.min(axis=1, keepdims=True)
     reached = np.argmax(inverse <= NEAR_BEST * best, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -83,21 +89,34 @@ def row(
             float(np.log10(best).mean()),
             float(np.median(reached)),
             trials,
+            at,
         )
 
 
 def rows(dataset: xr.Dataset) -> Iterator[Row]:
     """Summarise every point of the grid of a sweep's result (`circuitsim.load`)."""
-    axes = [dataset[name].to_numpy().tolist() for name in ("k", "gamma", "alpha", "neurons")]
-    order = ("k", "gamma", "alpha", "neurons", "trial")
+    names = ("k", "gamma", "alpha", "neurons")
+    further = [str(n) for n in dataset["theory_inverse_snr_w"].dims if n not in (*names, "trial")]
+    axes = [dataset[name].to_numpy().tolist() for name in (*further, *names)]
+    order = (*further, *names, "trial")
     inverse = dataset["inverse_snr_w"].transpose(*order, "presentation").to_numpy()
     theory = dataset["theory_inverse_snr_w"].transpose(*order).to_numpy()
     end_point = dataset["fixed_point_inverse_snr_w"].transpose(*order).to_numpy()
-    for place in np.ndindex(inverse.shape[:4]):
-        k, gamma, alpha, neurons = (axis[i] for axis, i in zip(axes, place, strict=True))
+    for place in np.ndindex(inverse.shape[:-2]):
+        *at, k, gamma, alpha, neurons = (axis[i] for axis, i in zip(axes, place, strict=True))
+        point = (k, gamma, alpha, neurons, tuple(zip(further, at, strict=True)))
         there = ~np.isnan(inverse[place]).any(axis=1)  # pools of given weights differ in number
-        found = (array[place][there] for array in (inverse, theory, end_point))
-        yield row((k, gamma, alpha, neurons), *found)
+        yield row(point, *(array[place][there] for array in (inverse, theory, end_point)))
+
+
+def _lines(found: Iterable[Row], last: Callable[[Row], str]) -> Iterator[str]:
+    """One line a row, and one above those of each combination of settings."""
+    before: Point = ()
+    for row in found:
+        if row.settings != before:
+            yield f"{settings.spoken(row.settings)}:"
+            before = row.settings
+        yield f"{_line(row)} {last(row):>9}"
 
 
 def summary(dataset: xr.Dataset) -> str:
@@ -122,7 +141,7 @@ def summary(dataset: xr.Dataset) -> str:
         f"{_GROUPS} {'near best':>9}",
         f"{_HEADER} {'after':>9}",
     ]
-    lines += [f"{_line(row)} {row.presentations_to_best:>9.0f}" for row in rows(dataset)]
+    lines += _lines(rows(dataset), lambda row: f"{row.presentations_to_best:.0f}")
     lines.append("near best: presentations until it is within 10 % of its lowest, median")
     return "\n".join(lines)
 
@@ -141,8 +160,7 @@ def so_far(found: Iterable[Row], presentations: int, trials: int) -> Iterator[st
     yield f"after {presentations} presentations, over the trials finished so far"
     yield f"{_GROUPS} {'trials':>9}"
     yield f"{_HEADER} {'finished':>9}"
-    for row in found:
-        yield f"{_line(row)} {f'{row.trials}/{trials}':>9}"
+    yield from _lines(found, lambda row: f"{row.trials}/{trials}")
 
 
 _GROUPS = f"{'':>27}{'':>15} {'theory,':>8} {'own end':>8} {'':>7}"

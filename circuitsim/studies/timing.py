@@ -43,7 +43,9 @@ def faster_way(study: Any, cells: Sequence[Any], jobs: int, took: float) -> list
         One line, or none.
     """
     exact = registry.find(study.engine).exact
-    if exact or took <= 60 or study.definition.linear is None or not cells:
+    imperfect = bool(study.settings) and not study.per_presentation
+    linear = study.definition.linear is not None and not imperfect
+    if exact or took <= 60 or not linear or not cells:
         return []
     once, run = seconds(replace(study, engine="propagator", codegen="auto"), cells, jobs)
     return [
