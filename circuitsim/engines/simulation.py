@@ -110,7 +110,9 @@ def simulate(
         dimensionless.
     circuit : Circuit, optional
         The published one by default, with as many neurons as ``w_init``. Its array parameters,
-        like gamma's, have one value for each circuit of the batch.
+        like gamma's, have one value for each circuit of the batch (`circuitsim.per_neuron`: for
+        each neuron). Where they alone say that there are circuits, as many as neurons, of which
+        both could be meant, this is an error.
     plasticity : Plasticity, optional
         The circuit's rule as published by default.
     presentation : Quantity, time
@@ -264,6 +266,8 @@ def make_batch(
         lengths["w_init"] = weights[:, 0, 0]
     if len(source.shape) == 3:
         lengths["inputs"] = np.empty(source.shape[1])
+    if not lengths.keys() & {"w_init", "inputs"}:  # or it is said that there are circuits
+        _check_meant(circuit, n_neurons)
     common = common_length("simulate", **lengths)
     n_circuits = common or 1
     if not plasticity.definition.per_presentation:
@@ -344,6 +348,19 @@ def make_batch(
     )
     _complete_state(batch, start)
     return batch, common is not None
+
+
+def _check_meant(circuit: Circuit, n_neurons: int) -> None:
+    """Refuse arrays that could be meant over neurons as well as over circuits."""
+    for name, values in (("alpha", circuit.alpha), ("tau", circuit.tau_ms)):
+        if not isinstance(values, PerNeuron) and np.shape(values) == (n_neurons,):
+            raise ParameterError(
+                f"Circuit.{name}",
+                f"has as many values as there are neurons, {n_neurons}: write "
+                f"{name}=circuitsim.per_neuron(...) if neurons differ in it, or give w_init a "
+                f"first dimension of as many circuits if these do",
+                np.shape(values),
+            )
 
 
 def _weights(circuit: Circuit, name: str, n_circuits: int) -> Array:

@@ -23,7 +23,7 @@ from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.evaluation import AT_A_TIME
 from circuitsim.vision.networks import Architecture, Network, sizes
-from circuitsim.vision.sharing import Sharing, former
+from circuitsim.vision.sharing import Sharing, former, of_plain, plain
 from circuitsim.vision.training import (
     OPTIMISERS,
     Diverged,
@@ -180,6 +180,9 @@ class Run:
         content = asdict(self)
         if self.sharing is not None:
             content["sharing"]["tau"] = float(in_ms(self.sharing.tau))
+            del content["sharing"]["circuit"]  # left out where there is none, as before there were
+            if self.sharing.circuit is not None:
+                content["sharing"]["circuit"] = plain(self.sharing.circuit)
         return content
 
     def sizes(self) -> tuple[int, int]:
@@ -364,4 +367,5 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _sharing(fields: Mapping[str, Any]) -> Sharing:
     fields = former(fields)
-    return Sharing(**{n: v * ms if n == "tau" else v for n, v in fields.items()})
+    readers = {"tau": lambda value: value * ms, "circuit": of_plain}
+    return Sharing(**{n: readers[n](v) if n in readers else v for n, v in fields.items()})

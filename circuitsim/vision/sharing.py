@@ -66,7 +66,9 @@ from circuitsim.checks import fields as checks
 from circuitsim.checks import plugins
 from circuitsim.checks.fields import declare
 from circuitsim.checks.validation import ParameterError, one_of
-from circuitsim.checks.values import Milliseconds, in_ms, ms
+from circuitsim.checks.values import Milliseconds, in_ms, is_time, ms
+from circuitsim.engines import registry
+from circuitsim.engines.simulation import make_batch
 from circuitsim.engines.transfer import Transfer, transfer
 from circuitsim.inputs import GaussianInputs
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
@@ -131,6 +133,11 @@ class Sharing:
     moments : {"own", "shared"}
         Whether what an optimiser remembers of single weights, such as their velocities, is shared
         as weights are in a sleep, or stays their own, as in the authors' code.
+    circuit : Circuit, optional
+        What pools sleep in, in place of the published circuit with `alpha` and `tau`: rectified,
+        noisy, with few or late interneurons. Its neurons are as many as a pool has; parameters are
+        numbers. Every pool of every channel is simulated, step by step, from rates at rest, which
+        takes far longer than the matrices of the published circuit.
 
     Raises
     ------
@@ -200,6 +207,7 @@ border asleep
         "HOW",
         choices=lambda: MOMENTS,
     )
+    circuit: Circuit | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", _checked_method(self.method))
@@ -214,11 +222,40 @@ border asleep
                         "sleeps", getattr(self, name),
                     )  # fmt: skip
         Plasticity(gamma=self.gamma)
+        if self.circuit is not None:
+            self._check_circuit(self.circuit)
         self._circuit.check_step(in_ms(DT))
+
+    def _check_circuit(self, circuit: Circuit) -> None:
+        if not isinstance(circuit, Circuit):
+            raise ParameterError("Sharing.circuit", "must be a circuitsim.Circuit", circuit)
+        if self.rule is None or self.rule.per_presentation:
+            raise ParameterError(
+                "Sharing.circuit",
+                f"has no effect with {self.method}, which has no circuit",
+                circuit,
+            )
+        for name, its, default in (("alpha", self.alpha, 10.0), ("tau", in_ms(self.tau), 30.0)):
+            if its != default:
+                raise ParameterError(
+                    f"Sharing.{name}", "has no effect with a circuit, which has its own", its
+                )
+        given = [v for v in plain(circuit).values() if np.ndim(v)]
+        if circuit.n_neurons is not None or given:
+            raise ParameterError(
+                "Sharing.circuit",
+                "must have numbers alone and no n_neurons: pools differ in size; for what differs "
+                "between neurons there are spread_alpha, spread_tau, connect_ei and connect_ie",
+                circuit,
+            )
+        if self.moments != "own":
+            raise ParameterError(
+                "Sharing.moments", "must be own with a circuit that is simulated", self.moments
+            )
 
     def __repr__(self) -> str:
         # Digests of stored trainings are of this text: what came later is in it only where used.
-        later = {"periods", "moments"}
+        later = {"periods", "moments", "circuit"}
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
             for f in fields(self)
@@ -235,7 +272,8 @@ border asleep
             parts.append(per_input if number is None else f"{number} presentations")
             parts.append(f"gamma {self.gamma:g}")
             if not self.rule.per_presentation:
-                parts += [f"alpha {self.alpha:g}", f"tau {in_ms(self.tau):g} ms"]
+                alone = [f"alpha {self.alpha:g}", f"tau {in_ms(self.tau):g} ms"]
+                parts += alone if self.circuit is None else [repr(self.circuit)]
             if self.learning_rate is not None:
                 parts.append(f"learning rate {self.learning_rate:g}")
         if self.method == AWAKE:
@@ -272,6 +310,8 @@ border asleep
     @property
     def _circuit(self) -> Circuit:
         # At rest to begin with: the baseline b only shifts the rates.
+        if self.circuit is not None:
+            return self.circuit
         return Circuit(alpha=self.alpha, tau=self.tau, b=0.0)
 
     def share(
@@ -313,6 +353,9 @@ border asleep
                 sleeping = self.pools(geometry, stage)
                 if self.rule is None:
                     _pull(shared, sleeping, 0.0)
+                elif self.circuit is not None:
+                    for number, pool in enumerate(sleeping):
+                        self._simulate(shared, pool, (seed, length, stage, number))
                 elif sleeping:
                     maps = self._stage(weights.shape[2:5], seed, length, stage)
                     maps = maps.astype(weights.dtype)
@@ -339,6 +382,65 @@ border asleep
                 left = _left(self._stage(moments.shape[2:5], seed, length, stage).deviation)
             _pull(shared, self.pools(geometry, stage), min(left, 1.0))
         return shared
+
+    def _simulate(
+        self, weights: NDArray[Any], pool: Pool, asked: tuple[Any, float, int, int]
+    ) -> None:
+        """Let a pool sleep in a circuit that is simulated, in all channels, in place."""
+        seed, length, stage, number = asked
+        kernels = weights[pool.rows, pool.columns]
+        field = kernels.shape[2:5]
+        root, presentations, rate = self._numbers(field, seed, length)
+        patterns: Any
+        row, column = pool.phase
+        if stage == 0:
+            patterns = GaussianInputs(presentations, math.prod(field), root)
+        else:
+            parts = _Parts(*_parted(presentations, field, root))
+            patterns = parts.block(0, presentations)[:, row * (field[0] + 1) + column]
+            row = column = 0
+        framed = np.roll(kernels, (row, column), axis=(2, 3))
+        neurons = framed.reshape(pool.size, -1, framed.shape[-1])
+        if pool.size < 2:
+            return
+        own = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, 0, stage, number))
+        assert self.circuit is not None
+        batch, _ = make_batch(
+            np.moveaxis(neurons, -1, 0).astype(np.float64),
+            patterns,
+            self.circuit,
+            _plasticity(self.method, (math.prod(field), presentations, float(self.gamma), rate)),
+            PRESENTATION,
+            DT,
+            record_rates=False,
+            start=None,
+            record=presentations,
+            seed=int(own.generate_state(1, np.uint32)[0]),
+        )
+        batch.state.rate[:] = batch.b[:, np.newaxis]
+        batch.state.rate_inh[:] = batch.b_inh.reshape(-1, *[1] * (batch.state.rate_inh.ndim - 1))
+        if batch.state.past is not None:
+            batch.state.past[:] = batch.b_inh[:, np.newaxis, np.newaxis]
+        found = registry.get("stepper").run(batch).state.weights
+        if not np.abs(found).max() < 1e3 * max(1.0, float(np.abs(neurons).max())):
+            raise ParameterError(
+                "Sharing.learning_rate",
+                f"is too high for {math.prod(field)} inputs, or the circuit unstable: weights grow",
+                rate,
+            )
+        asleep = np.moveaxis(found, 0, -1).astype(weights.dtype).reshape(framed.shape)
+        kernels[...] = np.roll(asleep, (-row, -column), axis=(2, 3))
+
+    def _numbers(
+        self, field: tuple[int, ...], seed: Any, length: float
+    ) -> tuple[np.random.SeedSequence, int, float]:
+        """Seed, presentations and learning rate of a stage of a sleep."""
+        if not isinstance(seed, np.random.SeedSequence):
+            seed = np.random.SeedSequence(seed)
+        n_inputs = math.prod(field)
+        most = self.presentations or self.presentations_per_input * n_inputs
+        presentations = max(1, round(length * most / self.periods))
+        return seed, presentations, self.learning_rate or self._default_rate(n_inputs)
 
     def _check_sleeps(self) -> None:
         if self.method == AWAKE:
@@ -370,13 +472,13 @@ border asleep
             raise ParameterError(
                 "Sharing.method", "must be a rule to sleep by; this has no dynamics", self.method
             )
-        if not isinstance(seed, np.random.SeedSequence):
-            seed = np.random.SeedSequence(seed)
+        if self.circuit is not None:
+            raise ParameterError(
+                "Sharing.circuit", "is simulated, and has no matrices of a sleep", self.circuit
+            )
+        seed, presentations, rate = self._numbers(field, seed, length)
         entropy = tuple(seed.entropy) if np.ndim(seed.entropy) else seed.entropy
         n_inputs = math.prod(field)
-        most = self.presentations or self.presentations_per_input * n_inputs
-        presentations = max(1, round(length * most / self.periods))
-        rate = self.learning_rate or self._default_rate(n_inputs)
         maps = (_maps if stage == 0 else _maps_by_phase)(
             self.method,
             (n_inputs, presentations, float(self.gamma), rate),
@@ -400,6 +502,24 @@ border asleep
         if self.rule.per_presentation:
             return 1 / drive
         return (1 - _MOMENTUM) / (in_ms(PRESENTATION) * drive)
+
+
+def plain(circuit: Circuit) -> dict[str, Any]:
+    """Return what a circuit has been given as JSON has it, times in ms; `of_plain` reads it."""
+    given = {f.name: (vars(circuit)[f.name], f.default) for f in fields(circuit)}
+    plainly = {n: (in_ms(v) if is_time(v) else v, d) for n, (v, d) in given.items()}
+    unchanged = vars(Circuit())
+    return {
+        name: value
+        for name, (value, _) in plainly.items()
+        if not np.array_equal(value, in_ms(u) if is_time(u := unchanged[name]) else u)
+    }
+
+
+def of_plain(values: Mapping[str, Any]) -> Circuit:
+    """Return the circuit that `plain` has described; raises as `Circuit`."""
+    times = {"tau", "tau_inh", "delay"}
+    return Circuit(**{name: v * ms if name in times else v for name, v in values.items()})
 
 
 def former(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -463,6 +583,16 @@ def _maps_by_phase(
     seed: tuple[Any, tuple[int, ...]],
     field: tuple[int, ...],
 ) -> Transfer:
+    root = np.random.SeedSequence(seed[0], spawn_key=seed[1])
+    return transfer(
+        _Parts(*_parted(numbers[1], field, root)), circuit, _plasticity(method, numbers)
+    )
+
+
+def _parted(
+    presentations: int, field: tuple[int, ...], seed: np.random.SeedSequence
+) -> tuple[GaussianInputs, NDArray[np.int64]]:
+    """Patterns of the second stage, and which parts of them pools see, by phase."""
     kernel, _, channels = field
     period = kernel + 1
     pattern: Any = np.arange(period**2 * channels).reshape(period, period, channels)
@@ -472,9 +602,8 @@ def _maps_by_phase(
         for column in range(period)
     ]
     # Other patterns than those of the first stage.
-    stage = np.random.SeedSequence(seed[0], spawn_key=(*seed[1], period))
-    patterns = GaussianInputs(numbers[1], pattern.size, stage)
-    return transfer(_Parts(patterns, np.array(parts)), circuit, _plasticity(method, numbers))
+    stage = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, period))
+    return GaussianInputs(presentations, pattern.size, stage), np.array(parts)
 
 
 class _Parts:

@@ -389,7 +389,8 @@ class Trainer:
             # needs no weights, and one sleep's matrices for all layers with equally many inputs.
             layers = network.lc_layers().values()
             inputs = {math.prod(layer.weights.shape[2:5]) for layer in layers}
-            for n_inputs in sorted(inputs) if sharing.rule is not None else ():
+            by_matrices = sharing.rule is not None and sharing.circuit is None
+            for n_inputs in sorted(inputs) if by_matrices else ():
                 sharing.maps(n_inputs, self._sleep_seed(1))
             for n_inputs in sorted(inputs) if sharing.method == AWAKE else ():
                 check_rate(sharing.rate_awake, n_inputs, training.batch_size)

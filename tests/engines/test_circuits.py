@@ -376,6 +376,21 @@ def test_what_engines_refuse():
         cs.simulate(w_init, inputs, cs.Circuit(transfer="relu", alpha=80), engine="stepper")
 
 
+def test_arrays_over_neurons_or_circuits():
+    rng = np.random.default_rng(4)
+    w_init, inputs = rng.standard_normal((3, 2)), rng.standard_normal((2, 2))
+    how = {"engine": "auto", "codegen": "numpy", "presentation": 20 * ms}
+    for values in ({"alpha": [1, 2, 3]}, {"tau": [10, 20, 30] * ms}):
+        (name,) = values
+        with pytest.raises(cs.ParameterError, match=f"write {name}=circuitsim.per_neuron"):
+            cs.simulate(w_init, inputs, cs.Circuit(**values), **how)
+        several = cs.simulate(np.stack([w_init] * 3), inputs, cs.Circuit(**values), **how)
+        assert several[name].dims == ("circuit",)
+    one = cs.simulate(w_init, inputs, cs.Circuit(alpha=cs.per_neuron([1, 2, 3])), **how)
+    assert one.alpha.dims == ("neuron",)
+    assert cs.simulate(w_init, inputs, cs.Circuit(alpha=[1, 2]), **how).sizes["circuit"] == 2
+
+
 @pytest.mark.parametrize("tau_inh", [5.0, 30.0, 200.0])
 @pytest.mark.parametrize("alpha", [0.0, 3.0, 40.0])
 def test_the_bound_of_stability_is_where_modes_grow(alpha, tau_inh):

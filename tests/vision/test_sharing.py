@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 
 import numpy as np
 import pytest
 from brian2 import ms
-from conftest import grid
+from conftest import grid, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,14 @@ from circuitsim.checks.validation import ParameterError
 from circuitsim.inputs import GaussianInputs
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import pools
-from circuitsim.vision.sharing import Sharing, former, layer_inverse_snr_w, layer_snr_w
+from circuitsim.vision.sharing import (
+    Sharing,
+    former,
+    layer_inverse_snr_w,
+    layer_snr_w,
+    of_plain,
+    plain,
+)
 
 
 def fields_seen(pattern, geometry, border="awake"):
@@ -579,3 +587,49 @@ def test_moments_are_shared_as_weights_are(method, periods):
             before, after = (m[pool.rows, pool.columns] for m in (moments, shared))
             mean = before.mean(axis=(0, 1))
             np.testing.assert_allclose(after - mean, left * (before - mean), atol=1e-12)
+
+
+IMPERFECT = {"transfer": "relu", "b": 2.0, "sigma": 0.1, "spread_alpha": 0.1, "delay": 2 * ms}
+
+
+@pytest.mark.slow
+def test_a_layer_sleeps_in_a_circuit_that_is_simulated():
+    geometry = Geometry((5, 6), kernel=2, padding=1)
+    weights = random_weights(geometry, 2, 3)
+    how = {"presentations": 20, "learning_rate": 2e-5, "periods": 2}
+    # The published circuit, written out, is what its matrices say.
+    matrices = Sharing("circuit", alpha=4, **how).share(weights, geometry, 5)
+    steps = Sharing("circuit", circuit=cs.Circuit(alpha=4), **how)
+    assert relative(steps.share(weights, geometry, 5), matrices) < 1e-10
+    sharing = Sharing("circuit", circuit=cs.Circuit(**IMPERFECT), **how)
+    found = sharing.share(weights, geometry, 5)
+    np.testing.assert_array_equal(found, sharing.share(weights, geometry, 5))
+    assert relative(found, matrices) > 1e-3
+    assert layer_inverse_snr_w(found, geometry) < layer_inverse_snr_w(weights, geometry)
+
+
+def test_circuits_of_sharing_are_written_and_checked():
+    circuit = cs.Circuit(**IMPERFECT)
+    sharing = Sharing("circuit", circuit=circuit)
+    described = plain(circuit)
+    assert described == {
+        "b": 2.0, "sigma": 0.1, "transfer": "relu", "delay": 2.0, "spread_alpha": 0.1
+    }  # fmt: skip
+    assert of_plain(json.loads(json.dumps(described))) == circuit
+    assert "relu" in str(sharing)
+    assert "relu" in repr(sharing)
+    assert "circuit" not in repr(Sharing("inhibition_gated"))
+    for method, more, message in (
+        ("instant", {}, "has no effect with instant"),
+        ("mean_subtracted", {}, "has no effect with mean_subtracted"),
+        ("circuit", {"alpha": 3}, "Sharing.alpha: has no effect with a circuit"),
+        ("circuit", {"moments": "shared"}, "must be own with a circuit"),
+        ("circuit", {"circuit": cs.Circuit(7)}, "pools differ in size"),
+        ("circuit", {"circuit": cs.Circuit(alpha=[1, 2])}, "numbers alone"),
+        ("circuit", {"circuit": "relu"}, "must be a circuitsim.Circuit"),
+        ("circuit", {"circuit": cs.Circuit(alpha=70)}, "unstable"),
+    ):
+        with pytest.raises(cs.ParameterError, match=message):
+            Sharing(method, **{"circuit": circuit} | more)
+    with pytest.raises(cs.ParameterError, match="has no matrices"):
+        sharing.maps(4, 0)
