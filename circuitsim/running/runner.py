@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import threading
 import time
@@ -171,17 +172,23 @@ def run(
                 if executor is not None:
                     task.compute(executor, in_flight)
                 else:
-                    with _pool(campaign, jobs) as pool:
+                    with _pool(campaign, jobs, task.observer) as pool:
                         task.compute(pool, jobs)
             if task.summary.failures or task.merge(command_line):
                 return task.summary
     raise OSError(f"files in {place.directory} turn bad again and again: is the disk sound?")
 
 
-def _pool(campaign: Campaign[Any], jobs: int) -> LocalPool | ThreadedPool:
+def _pool(campaign: Campaign[Any], jobs: int, observer: Observer) -> Executor:
     campaign.prepare()
     if campaign.threads:
         return ThreadedPool(jobs)
+    if multiprocessing.current_process().daemon:  # as in a pool of multiprocessing or Celery
+        observer.note(
+            f"this process is of a pool and may not start others: {campaign.things} run in it, one "
+            "after another"
+        )
+        return Here()
     return LocalPool(jobs, campaign.stop, [type(campaign).__module__])
 
 

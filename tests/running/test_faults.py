@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import io
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -321,3 +322,25 @@ def test_a_pool_that_can_start_no_thread_is_not_waited_for(tmp_path, monkeypatch
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     with pytest.raises(RuntimeError, match="start new thread"), local.LocalPool(1) as pool:
         runner.run(STUDY, tmp_path / "out.nc", pool)
+
+
+def _in_a_pool(output):
+    notes = []
+
+    class Told(runner.Observer):
+        def note(self, message):
+            notes.append(message)
+
+    return studies.run(STUDY, output, jobs=2, observer=Told()).computed, notes
+
+
+@pytest.mark.slow
+def test_workers_of_a_pool_run_studies(tmp_path):
+    """They are daemonic, as Celery's are, and may have no children."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        computed, notes = pool.apply(_in_a_pool, (tmp_path / "pool.nc",))
+    assert computed == STUDY.size
+    assert len(notes) == 1
+    assert "may not start others" in notes[0]
+    studies.run(STUDY, tmp_path / "here.nc", runner.Here())
+    assert cs.load(tmp_path / "pool.nc").equals(cs.load(tmp_path / "here.nc"))
