@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FIGURE_FILES = (".pdf", ".png", ".md")
 
+_FAR = 20  # times that a pilot's own time stands for without being a mere guess
+
 # From names of parameters to options, where they differ.
 OPTIONS = {
     "n_neurons": "--neurons",
@@ -398,8 +400,13 @@ def _estimate(campaign: Campaign[Any], output: Path, options: argparse.Namespace
     ]
     faster: list[str] = []
     if missing:
+        began = time.monotonic()
         once, run = campaign.pilot(missing, jobs)
-        estimate = f"{spoken(once + run)}, from a pilot"
+        total = once + run
+        if total > _FAR * (time.monotonic() - began):
+            estimate = f"{spoken(total / 2)} to {spoken(2 * total)}, from a pilot that is short"
+        else:
+            estimate = f"{spoken(total)}, from a pilot"
         if once > 1:
             estimate += f" ({spoken(once)} of it to get ready, once)"
         lines.append(("estimate", estimate))

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from commands import command, run
+from commands import command, run, run_here
 
 import circuitsim as cs
 from circuitsim import files, studies, sweep
@@ -344,3 +344,11 @@ def test_workers_of_a_pool_run_studies(tmp_path):
     assert "may not start others" in notes[0]
     studies.run(STUDY, tmp_path / "here.nc", runner.Here())
     assert cs.load(tmp_path / "pool.nc").equals(cs.load(tmp_path / "here.nc"))
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(4000.0, "33 min to 2.2 h"), (1e-3, "1 s, from")])
+def test_an_estimate_that_is_far_from_its_pilot_is_a_range(seconds, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "pilot", lambda self, tasks, jobs: (0.0, seconds))
+    done = run_here(*QUICK, "--output", tmp_path / "out.nc", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert f"estimate    {said}" in done.stdout
