@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FIGURE_FILES = (".pdf", ".png", ".md")
 
 _FAR = 20  # times that a pilot's own time stands for without being a mere guess
+_SHORT = 5.0  # seconds that nobody wants to know better
 
 # From names of parameters to options, where they differ.
 OPTIONS = {
@@ -403,7 +404,7 @@ def _estimate(campaign: Campaign[Any], output: Path, options: argparse.Namespace
         began = time.monotonic()
         once, run = campaign.pilot(missing, jobs)
         total = once + run
-        if total > _FAR * (time.monotonic() - began):
+        if total > max(_FAR * (time.monotonic() - began), _SHORT):
             estimate = f"{spoken(total / 2)} to {spoken(2 * total)}, from a pilot that is short"
         else:
             estimate = f"{spoken(total)}, from a pilot"
