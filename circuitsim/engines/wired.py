@@ -196,7 +196,8 @@ class _Circuits:
     def run(self, sheet: Sheet) -> None:
         """Carry them through what a sheet shows."""
         inputs = replace(self.batch.inputs, sheet=sheet)  # type: ignore[type-var]
-        after = self.engine.run(replace(self.batch, inputs=inputs)).state
+        ends = np.array(inputs.shape[:1])
+        after = self.engine.run(replace(self.batch, inputs=inputs, record=ends)).state
         self.batch = replace(self.batch, state=after)
 
     def of_neurons(self, values: Array) -> Array:
@@ -284,7 +285,7 @@ def _batch(wired: Wired, pools: NDArray[np.int64], members: NDArray[np.int64]) -
     seen = (_Seen if wired.gain == 1 and not in_time else _SeenByEach)(
         wired.sheet(0, 0), wired.steps if in_time else 1, wired.fields[members], n_channels
     )
-    return replace(batch, inputs=seen, record=batch.record[:0])
+    return replace(batch, inputs=seen)
 
 
 def _first_neurons(batch: Batch) -> Batch:

@@ -134,6 +134,16 @@ def test_compiled_code_gives_the_same(engine, options):
     np.testing.assert_array_equal(chosen.weights, ours.weights)
 
 
+def test_weights_within_bounds_take_an_engine_that_clips_them():
+    bounded = plasticity("circuit", 6).replace(bounds=(0.0, np.inf))
+    options = {"gain": 0.9, "presentation": 20 * ms, "patterns": 2}
+    clipped = on_a_line("auto", bounded, **options).weights
+    free = on_a_line("brian2_per_synapse", plasticity("circuit", 6), **options).weights
+    assert clipped.min() == 0 > free.min()
+    stepped = on_a_line("stepper", plasticity("circuit", 6), **options).weights
+    np.testing.assert_allclose(free, stepped, rtol=1e-9, atol=1e-12)
+
+
 def test_pools_go_on_from_block_to_block(monkeypatch):
     """Memory is bounded: by presentations of the sheet, and by pools in a batch."""
     at_once = on_a_line("stepper", plasticity("circuit", 6), patterns=7, gain=0.5).weights
