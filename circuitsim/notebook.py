@@ -21,6 +21,7 @@ from circuitsim import measures, theory
 from circuitsim.checks.validation import ParameterError
 from circuitsim.checks.values import ms
 from circuitsim.engines.simulation import log_spaced, simulate
+from circuitsim.inputs import Noisy
 from circuitsim.parameters import PUBLISHED_RATES, Circuit, Plasticity
 from circuitsim.plots.circuit import kernels
 from circuitsim.plots.style import COLOURS, ENDS, INVERSE_SNR, paper, rule_style
@@ -387,4 +388,58 @@ def inhibition(gamma: float = 0.01, presentation: float = 150.0, tau: float = 30
         right.set_ylabel("share of the mean weights kept")
         right.set_ylim(0, 1.05)
         right.legend(loc="upper left", bbox_to_anchor=(0, 0.97))
+    return figure
+
+
+def imperfection(
+    b: float = 2.0,
+    spread_alpha: float = 0.0,
+    private: float = 0.0,
+    sigma: float = 0.0,
+    tau_inh: float = 30.0,
+    delay: float = 0.0,
+) -> Figure:
+    """Draw how weights of a rectified circuit become alike, with any of its imperfections.
+
+    In grey the linear circuit without any, on the same weights and inputs.
+
+    Parameters
+    ----------
+    b : float
+        Baseline of the rectified rates.
+    spread_alpha : float
+        Spread of inhibition over neurons, as a share of its mean.
+    private : float
+        Standard deviation of each neuron's own input.
+    sigma : float
+        Standard deviation of the rates' noise.
+    tau_inh, delay : float
+        Time constant of the interneuron, and how much later it is felt, in ms.
+    """
+    w_init, inputs = pool(3, 600)
+    shown = Noisy(inputs, private) if private else inputs
+    circuit = Circuit(
+        transfer="relu", b=b, spread_alpha=spread_alpha, sigma=sigma, tau_inh=tau_inh * ms,
+        delay=delay * ms,
+    )  # fmt: skip
+    with paper():
+        figure = _figure(2.9)
+        left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+        figure.subplots_adjust(0.09, 0.17, 0.97, 0.95, wspace=0.3)
+        for place, rule in enumerate(("circuit", "inhibition_gated")):
+            plasticity, colour = Plasticity(rule), rule_style(rule)[0]
+            plain = simulate(w_init, inputs, None, plasticity, engine="propagator", record=5)
+            run = simulate(w_init, shown, circuit, plasticity, engine="stepper", record=5)
+            for found, of, label in ((plain, "0.7", None), (run, colour, rule)):
+                curve = np.log10(found["inverse_snr_w"])
+                left.plot(curve["presentation"], curve, color=of, label=label)
+                kept = float(measures.mean_weight_kept(found["weights"].to_numpy(), w_init))
+                right.bar(place + 0.2 * (1 if label else -1), kept, 0.38, color=of)
+        left.set_xlabel("presentations")
+        left.set_ylabel(INVERSE_SNR)
+        left.set_ylim(-4, 0.5)
+        left.legend(loc="upper right")
+        right.set_xticks([0, 1], ["circuit", "inhibition_gated"])
+        right.set_ylabel("share of the mean weights kept")
+        right.set_ylim(0, 1.05)
     return figure
