@@ -33,7 +33,7 @@ def test_one_channel_is_what_there_was_before_channels():
     weights = 1 + drawn[0].standard_normal((cell.neurons, cell.k**2))
     np.testing.assert_array_equal(study.initial_weights(cell), weights)
     inputs = drawn[1].standard_normal((512, cell.k**2))
-    np.testing.assert_array_equal(study.inputs(cell).block(0, 512), inputs)
+    np.testing.assert_array_equal(study.source(cell).block(0, 512), inputs)
     old = {name: v for name, v in json.loads(study.to_json()).items() if name != "channels"}
     assert Study.from_json(json.dumps(old)) == study
 
@@ -43,7 +43,7 @@ def test_channels_are_part_of_what_a_cell_is():
     studies = [Study(neurons=10, channels=channels) for channels in (1, 2, 3)]
     assert len({study.digest(cell) for study in studies}) == 3
     drawn = [study.initial_weights(cell)[:, :9] for study in studies]
-    drawn += [study.inputs(cell).block(0, 10)[:, :9] for study in studies]
+    drawn += [study.source(cell).block(0, 10)[:, :9] for study in studies]
     for i, one in enumerate(drawn):
         for other in drawn[:i]:
             assert not np.isclose(one - one.mean(), other - other.mean()).any()
@@ -68,7 +68,7 @@ def test_a_sweep_with_channels(tmp_path, capsys):
     cell = Cell(2, 6, 0.01, 10.0, 1)
     simulated = cs.simulate(
         study.initial_weights(cell),
-        study.inputs(cell),
+        study.source(cell),
         plasticity=cs.Plasticity(gamma=0.01),
         engine="brian2",
         codegen="numpy",

@@ -96,7 +96,7 @@ def test_numbers_are_those_of_simulate_with_the_same_seed(small):
             w_init = study.initial_weights(cell)
             run = cs.simulate(
                 w_init,
-                study.inputs(cell),
+                study.source(cell),
                 cs.Circuit(n_neurons=6),
                 cs.Plasticity(rule, gamma=cell.gamma),
                 engine="propagator",
@@ -241,7 +241,7 @@ def test_rates_are_those_of_one_run(small_companions):
     dataset = groups_of(small_companions[0] / "rates.nc")["rates"]
     study = Study(k=(2,), gamma=(0.01,), neurons=(6,), trials=1, presentations=20)
     (cell,) = study.cells
-    w_init, inputs = study.initial_weights(cell), study.inputs(cell)
+    w_init, inputs = study.initial_weights(cell), study.source(cell)
     how = {"engine": "propagator", "codegen": "numpy"}
     run = cs.simulate(w_init, inputs, cs.Circuit(n_neurons=6), record_rates=True, **how)
     for stretch in (0, 16):
@@ -265,7 +265,7 @@ def test_end_points_and_what_is_kept(small_companions):
     for rule in ("circuit", "inhibition_gated"):
         here = groups["published"].sel(rule=rule, alpha=10.0, trial=1)
         run = cs.simulate(
-            w_init, study.inputs(cell), cs.Circuit(n_neurons=6),
+            w_init, study.source(cell), cs.Circuit(n_neurons=6),
             cs.Plasticity(rule, gamma=0.01), engine="propagator", codegen="numpy",
         )  # fmt: skip
         assert here.inverse_snr_w.values == pytest.approx(run.inverse_snr_w.values, rel=1e-9)

@@ -22,7 +22,7 @@ def problem(k):
     study = SMALL.study
     cells = [cell for cell in study.cells if cell.k == k]
     weights = np.stack([study.initial_weights(cell) for cell in cells])
-    return weights, StackedInputs([study.inputs(cell) for cell in cells], range(2))
+    return weights, StackedInputs([study.source(cell) for cell in cells], range(2))
 
 
 @pytest.mark.parametrize(
