@@ -57,7 +57,7 @@ def read(given: str) -> Origin:
     Parameters
     ----------
     given : str
-        ``RUN:LAYER`` (see `of_layer`) or ``FILE.npz`` (see `of_file`).
+        ``RUN:LAYER``, a layer of a trained network, or ``FILE.npz``, arrays of weights.
     """
     name = os.fspath(given)
     if name.endswith(".npz"):

@@ -21,7 +21,7 @@ See `decay`. Border positions that are awake, in the sense of ``Sharing.border``
 
 It costs another forward pass of the layer and another gradient of its weights, two thirds of what
 the layer costs without, and noise to be drawn, in the batches that have it: their steps take about
-0.8 times longer (`benchmarks/sharing.py --steps`).
+0.8 times longer (``benchmarks/sharing.py --steps``).
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ class Run:
 
         These are weights, gradients and what the optimiser remembers, what layers keep of a batch,
         a part of that in the network's evaluation, and the program, without the images
-        (`benchmarks/memory.py` measures it).
+        (``benchmarks/memory.py`` measures it).
         """
         parameters, activities = sizes(self.architecture)
         copies = 2 + len(OPTIMISERS[self.training.optimiser].moments)

@@ -11,7 +11,7 @@ these connections a cell obeys
 xbar the mean over the M cells of its phase. It starts at x = I and settles at
 x = Ibar + (1 - g)(I - Ibar) with the time constant tau: what cells share is kept, and 1 - g of
 what is private is left. Either the sheet is taken as fast, and the layer sees it settled; or it has
-its `tau_sheet`, and while a presentation is young neurons of a pool see what is private in their
+its ``tau_sheet``, and while a presentation is young neurons of a pool see what is private in their
 inputs. For drives that are independent normal numbers with the variance M, what they share is a
 standard normal pattern p, and what is left beside it, settled, has in each cell the variance
 

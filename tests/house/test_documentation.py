@@ -195,6 +195,8 @@ def run(name, rest):
         shorter = SHORTER.get(name + subcommand, "")
         if "--initial" in rest:  # there are as many circuits as pools
             shorter = shorter.replace("--trials 1", "")
+        if "--set" in rest:  # the propagator runs the published circuit alone
+            shorter = shorter.replace("--engine propagator", "")
         rest = [*rest, *shlex.split(shorter)]
     return importlib.import_module(f"circuitsim.{name}").main(rest)
 
