@@ -119,6 +119,7 @@ OF_EACH_KIND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("private", [None, 0.2])
 @pytest.mark.parametrize("circuit", OF_EACH_KIND.values(), ids=OF_EACH_KIND)
 @pytest.mark.parametrize("engine", ["brian2", "brian2_per_synapse"])
@@ -273,6 +274,7 @@ def test_philox_gives_the_published_words():
         assert " ".join(f"{int(word):08x}" for word in found) == words
 
 
+@pytest.mark.slow
 def test_noise_is_normal_and_independent():
     drawn = np.stack([noise.normals(3, number, 50, 41) for number in range(200)])
     assert kstest(drawn.ravel(), "norm").pvalue > 1e-3

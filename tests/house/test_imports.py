@@ -39,6 +39,7 @@ WITHOUT_BRIAN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", WITHOUT_BRIAN.values(), ids=WITHOUT_BRIAN.keys())
 def test_brian2_is_not_imported_for(code):
     command = [sys.executable, "-c", f"import sys; {code}; print('brian2' in sys.modules)"]
@@ -46,6 +47,7 @@ def test_brian2_is_not_imported_for(code):
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
+@pytest.mark.slow
 def test_brian2_is_imported_for_a_quantity():
     code = (
         "import sys, circuitsim as cs; tau = cs.Circuit().tau;"

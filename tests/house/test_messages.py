@@ -89,6 +89,7 @@ def test_inputs_that_are_pixels(rng):
         cs.simulate(w_init, inputs, engine="propagator", codegen="numpy")
 
 
+@pytest.mark.slow
 def test_one_policy_for_files_that_are_there(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     other = [*SMALL.split(), "--rule", "inhibition_gated"]

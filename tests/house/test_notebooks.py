@@ -123,6 +123,7 @@ def test_axes_do_not_jump(changed):
     assert [a.get_ylim() for a in one.axes] == [a.get_ylim() for a in other.axes]
 
 
+@pytest.mark.slow
 def test_what_is_dropped_is_collected():
     """An explorer that has been shown leaves the garbage of others alone."""
     mine = Figure()  # figures are cyclic

@@ -15,6 +15,7 @@ from circuitsim.theory import fixed_point, gains
 CIRCUIT_RULES = ("circuit", "inhibition_gated")
 
 
+@pytest.mark.slow
 @grid(
     alpha=[0.0, 5.0],
     presentation=[20.0, 60.0],

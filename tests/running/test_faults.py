@@ -71,6 +71,7 @@ def test_a_limit_of_file_sizes_is_one_message_and_what_is_finished_stays(tmp_pat
     assert run(*QUICK, "--output", output).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_part_that_is_stopped_keeps_each_circuit_that_has_ended(tmp_path, monkeypatch):
     """However short the time limit, submitting again gets further, to the same numbers."""
     study = replace(STUDY, trials=5, neurons=(3,))
@@ -145,6 +146,7 @@ def test_what_is_waited_for_is_said(tmp_path, monkeypatch):
     assert said == [f"waiting for another process, which holds {path}; {locks._WAY_OUT}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524])
 def test_a_file_system_without_locks(code, tmp_path, monkeypatch):
     def refused(*_):
@@ -187,6 +189,7 @@ def test_texts_in_results_are_arrays_of_characters(tmp_path):
     assert found.seconds.units == "s"
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_utf_8(tmp_path, monkeypatch):
     place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
     place.mkdir()

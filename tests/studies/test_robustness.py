@@ -25,6 +25,7 @@ def problem(k):
     return weights, StackedInputs([study.source(cell) for cell in cells], range(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "group, k, circuit",
     [

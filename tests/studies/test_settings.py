@@ -25,6 +25,7 @@ def options(of):
     return list(itertools.chain(*words))
 
 
+@pytest.mark.slow
 def test_settings_are_dimensions(tmp_path, capsys):
     file = tmp_path / "s.nc"
     words = [*options(SMALL), "--set", "tau_inh=30", "90", "--set", "sigma=0", "0.3",

@@ -212,6 +212,7 @@ def test_an_interrupt_tells_how_to_go_on(tmp_path, sent, code):
     assert len(message.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path, capsys):
     of = described(data, connectivity="conv")
     of = replace(of, training=replace(of.training, learning_rate=1e20, schedule="constant"))
@@ -228,6 +229,7 @@ def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path, capsys):
     assert classify.main([*wild, "--learning-rate", "0.001", "--epochs", "1"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "notes"),
     [
@@ -271,6 +273,7 @@ def test_repetitions_are_crops_of_the_same_images(data, tmp_path, monkeypatch):
         assert np.unique(epoch).size == 300
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_train_the_same_run(tmp_path, capsys):
     output = tmp_path / "run"
     assert classify.main(["train", *map(str, SMALL), "--epochs", "1", "--output", str(output)]) == 0

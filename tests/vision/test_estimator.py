@@ -66,6 +66,7 @@ def name_of(check):
     return check.func.__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "check", [c for c in checks() if name_of(c) not in DOES_NOT_APPLY], ids=name_of
 )

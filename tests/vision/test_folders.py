@@ -702,6 +702,7 @@ def test_numbers_do_not_depend_on_processes(root, rng):
     assert len(made["a"]) == 45
 
 
+@pytest.mark.slow
 def test_images_are_decoded_ahead(root, rng):
     classes(root, ("a", "b"), 40, rng)
     data = datasets.load("folder", root, stream=True, workers=1)
@@ -759,6 +760,7 @@ def test_training_orders_batches_before_it_needs_them(root, rng):
     assert len(waited) > len(steps)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced(root, rng):
     paths = [str(put(root / f"{n}.png", pixels(rng))) for n in range(6)]
     form = pictures.Form(*SHAPE, resize=False)
@@ -772,6 +774,7 @@ def test_a_process_that_dies_is_replaced(root, rng):
     assert process.poll() is not None
 
 
+@pytest.mark.slow
 def test_processes_end_with_whoever_asked(root, rng):
     classes(root, ("a", "b"), 20, rng)
 
@@ -790,6 +793,7 @@ def test_processes_end_with_whoever_asked(root, rng):
     wait_for(lambda: not any(is_alive(n) for n in decoders))
 
 
+@pytest.mark.slow
 def test_a_pickled_set_decodes_elsewhere(root, rng):
     import pickle
 
@@ -846,6 +850,7 @@ def test_training_on_a_folder_goes_on_to_the_same_numbers(root, tmp_path, rng, s
     assert train(tmp_path / "parts", 1) == whole
 
 
+@pytest.mark.slow
 def test_commands_take_folders(root, tmp_path, rng, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     patterns(root, rng)
@@ -927,6 +932,7 @@ def test_rescaled_crops(rng):
     assert grey.shape == (3, 5, 5, 1)
 
 
+@pytest.mark.slow
 def test_training_on_crops(root, tmp_path, rng, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     patterns(root, rng, 30)

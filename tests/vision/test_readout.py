@@ -74,6 +74,7 @@ def toy(rng, n_train=300, n_test=100, classes=3):
     return Dataset("toy", images(n_train), images(n_test), ("a", "b", "c"))
 
 
+@pytest.mark.slow
 def test_the_readout_is_a_ridge_regression(rng):
     """Against scikit-learn's, with the penalty found, on all images to learn from."""
     dataset, grid = toy(rng), Grid((3, 3), 2, 4)

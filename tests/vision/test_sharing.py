@@ -212,6 +212,7 @@ def test_a_long_sleep_by_the_rule_tends_to_instant_sharing(padding, stride, bord
     assert distances[2] < 1e-7
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(geometry=geometries, seed=st.integers(0, 99))
 def test_a_long_gated_sleep_is_as_close_to_instant_sharing_as_theory_says(geometry, seed):

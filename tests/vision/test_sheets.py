@@ -96,6 +96,7 @@ def on_a_line(engine, learning, codegen="numpy", patterns=3, circuit=SLOWER, **o
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "gain", "tau_sheet"),
     [
@@ -134,6 +135,7 @@ def test_compiled_code_gives_the_same(engine, options):
     np.testing.assert_array_equal(chosen.weights, ours.weights)
 
 
+@pytest.mark.slow
 def test_weights_within_bounds_take_an_engine_that_clips_them():
     bounded = plasticity("circuit", 6).replace(bounds=(0.0, np.inf))
     options = {"gain": 0.9, "presentation": 20 * ms, "patterns": 2}
@@ -153,6 +155,7 @@ def test_pools_go_on_from_block_to_block(monkeypatch):
     np.testing.assert_allclose(in_parts, at_once, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["brian2", "stepper"])
 def test_sheet_approaches_its_pattern_as_forward_euler_says(engine):
     """After n steps x = Ibar + ((1 - g) + g (1 - dt/tau)^n) (I - Ibar)."""
@@ -288,6 +291,7 @@ def test_line_is_pools_of_neurons_that_see_the_same(method):
         np.testing.assert_allclose(run.snr_w.sel(pool_number=pool)[:, 0], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_sheet_repeats_its_pattern_and_private_parts_have_their_variance():
     shape, k, gain, presentations = (7, 8), 3, 0.8, 100
     weights = random_weights(7, 8, k, k, 1, 1)
@@ -330,6 +334,7 @@ def test_weights_approach_those_of_exact_repetition():
     assert near / nearest == pytest.approx(100, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "alpha"), [("mean_subtracted", 0.0), ("circuit", 1.0), ("inhibition_gated", 1.0)]
 )
