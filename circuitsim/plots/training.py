@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from circuitsim.plots.style import COLOURS, TEXT_WIDTH, Picture, panel_letter, paper
@@ -22,7 +24,7 @@ def training(history: xr.Dataset, kernels: NDArray[np.floating]) -> Figure:
     history : xarray.Dataset
         As `circuitsim.vision.training.history` makes it.
     kernels : ndarray, shape (row, column, kernel row, kernel column, channel, output channel)
-        Weights of the first layer; of a convolution for one position, (1, 1, ...).
+        Weights of the first layer, shown by position; of a convolution for one, (1, 1, ...).
 
     Returns
     -------
@@ -39,11 +41,22 @@ def training(history: xr.Dataset, kernels: NDArray[np.floating]) -> Figure:
         axes[0].set(xlabel="epoch", ylabel="accuracy (%)")
         axes[0].legend()
         if several:
-            for colour, layer in zip(COLOURS, history["layer"].to_numpy(), strict=False):
-                snr = history["snr_w"].sel(layer=layer)
-                axes[1].semilogy(history["epoch"], snr, ".-", color=colour, label=str(layer))
+            # Where no two positions see the same there are no pools, and no SNR.
+            layers = history["snr_w"].dropna("layer", how="all")
+            names = layers["layer"].to_numpy()
+            many = len(names) > len(COLOURS)
+            colours = colormaps["viridis"](np.linspace(0, 0.9, len(names))) if many else COLOURS
+            for number, name in enumerate(names):
+                named = not many or number in (0, len(names) - 1)
+                axes[1].semilogy(
+                    history["epoch"], layers.sel(layer=name), ".-", color=colours[number],
+                    label=str(name) if named else None,
+                )  # fmt: skip
             axes[1].set(xlabel="epoch", ylabel="SNR$_w$ (Eq. 6)")
-            axes[1].legend()
+            if len(names):
+                axes[1].legend()
+        for axis in axes[:-1]:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         _mosaic(axes[-1], np.asarray(kernels, float))
         for letter, axis in zip("ABC", axes, strict=False):
             panel_letter(axis, letter)
@@ -61,7 +74,7 @@ def _mosaic(axis: Axes, kernels: NDArray[np.float64]) -> None:
         axis.set_title("kernels of the first layer")
     else:
         shown = means[:_POSITIONS, :_POSITIONS, ..., 0]
-        axis.set_title("kernels of one channel, by position")
+        axis.set_title("kernels of a channel")
     framed = np.pad(shown, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=np.nan)
     rows, columns, high, wide = framed.shape
     picture = framed.transpose(0, 2, 1, 3).reshape(rows * high, columns * wide)
