@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from circuitsim.plots import circuit
 from circuitsim.plots.style import COLOURS, TEXT_WIDTH, Picture, panel_letter, paper
 
 _PARTS = ("train", "validation", "test")
@@ -53,19 +54,22 @@ def training(history: xr.Dataset, kernels: NDArray[np.floating]) -> Figure:
                     label=str(name) if named else None,
                 )  # fmt: skip
             axes[1].set(xlabel="epoch", ylabel="SNR$_w$ (Eq. 6)")
+            axes[1].set_xlim(axes[0].get_xlim())  # also where there is nothing to draw
+            if np.isinf(layers).any():
+                axes[1].set_title("infinite where no line is")
             if len(names):
                 axes[1].legend()
         for axis in axes[:-1]:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _mosaic(axes[-1], np.asarray(kernels, float))
+        _kernels(axes[-1], np.asarray(kernels, float))
         for letter, axis in zip("ABC", axes, strict=False):
             panel_letter(axis, letter)
     return figure
 
 
-def _mosaic(axis: Axes, kernels: NDArray[np.float64]) -> None:
+def _kernels(axis: Axes, weights: NDArray[np.float64]) -> None:
     """Kernels of one output channel at their positions; of one position, of all channels."""
-    means = kernels.mean(axis=4)
+    means = weights.mean(axis=4)
     if means.shape[:2] == (1, 1):
         shown = np.moveaxis(means[0, 0, ..., :_OUTPUTS], -1, 0)
         columns = int(np.ceil(np.sqrt(len(shown))))
@@ -75,10 +79,6 @@ def _mosaic(axis: Axes, kernels: NDArray[np.float64]) -> None:
     else:
         shown = means[:_POSITIONS, :_POSITIONS, ..., 0]
         axis.set_title("kernels of a channel")
-    framed = np.pad(shown, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=np.nan)
-    rows, columns, high, wide = framed.shape
-    picture = framed.transpose(0, 2, 1, 3).reshape(rows * high, columns * wide)
-    limit = float(np.nanmax(np.abs(picture))) or 1.0
-    axis.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+    limit = float(np.nanmax(np.abs(shown))) or 1.0
+    rows, columns = shown.shape[:2]
+    circuit.kernels(axis, shown.reshape(rows * columns, -1), limit, rows)
