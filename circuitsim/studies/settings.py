@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from circuitsim.checks.validation import ParameterError, dimensionless, integer, one_of
@@ -57,9 +57,8 @@ def checked(given: Any, parameter: str = "Study.settings") -> Settings:
         one_of(parameter, name, (*NUMBERS, *TEXTS))
         if name in found:
             raise ParameterError(parameter, "must not be given twice", name)
-        several = isinstance(values, Sequence) and not isinstance(values, str)
-        listed = list(values) if several or hasattr(values, "__len__") else [values]
-        listed = [values] if isinstance(values, str) else listed
+        one = isinstance(values, str) or not hasattr(values, "__len__")
+        listed = [values] if one else list(values)
         if not listed:
             raise ParameterError(f"{parameter}.{name}", "needs at least one value", values)
         if name in TEXTS:

@@ -349,9 +349,9 @@ class Study(Campaign[Cell]):
     @property
     def points(self) -> list[Point]:
         """Every combination of the settings that are numbers; one that is empty without any."""
-        axes = self.further.items()
-        grid = itertools.product(*(values for _, values in axes))
-        return [tuple(zip(self.further, values, strict=True)) for values in grid]
+        axes = self.further
+        grid = itertools.product(*axes.values())
+        return [tuple(zip(axes, values, strict=True)) for values in grid]
 
     @property
     def further(self) -> dict[str, tuple[float, ...]]:

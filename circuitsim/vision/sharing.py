@@ -387,6 +387,8 @@ border asleep
         self, weights: NDArray[Any], pool: Pool, asked: tuple[Any, float, int, int]
     ) -> None:
         """Let a pool sleep in a circuit that is simulated, in all channels, in place."""
+        if pool.size < 2:
+            return
         seed, length, stage, number = asked
         kernels = weights[pool.rows, pool.columns]
         field = kernels.shape[2:5]
@@ -401,8 +403,6 @@ border asleep
             row = column = 0
         framed = np.roll(kernels, (row, column), axis=(2, 3))
         neurons = framed.reshape(pool.size, -1, framed.shape[-1])
-        if pool.size < 2:
-            return
         own = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, 0, stage, number))
         assert self.circuit is not None
         batch, _ = make_batch(
@@ -506,14 +506,11 @@ border asleep
 
 def plain(circuit: Circuit) -> dict[str, Any]:
     """Return what a circuit has been given as JSON has it, times in ms; `of_plain` reads it."""
-    given = {f.name: (vars(circuit)[f.name], f.default) for f in fields(circuit)}
-    plainly = {n: (in_ms(v) if is_time(v) else v, d) for n, (v, d) in given.items()}
-    unchanged = vars(Circuit())
-    return {
-        name: value
-        for name, (value, _) in plainly.items()
-        if not np.array_equal(value, in_ms(u) if is_time(u := unchanged[name]) else u)
-    }
+    given, default = (
+        {f.name: in_ms(v) if is_time(v := vars(of)[f.name]) else v for f in fields(of)}
+        for of in (circuit, Circuit())
+    )
+    return {n: value for n, value in given.items() if not np.array_equal(value, default[n])}
 
 
 def of_plain(values: Mapping[str, Any]) -> Circuit:

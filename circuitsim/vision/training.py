@@ -765,10 +765,11 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
     rows : sequence of mapping
         Those in `Progress`.
     """
-    what = {
-        "loss": ("cross-entropy", "nat"),
-        "top1": ("share of images whose class is the likeliest", "1"),
-        "top5": ("share of images whose class is among the five likeliest", "1"),
+    # What has no unit is given none: "1" would stand beside every label of a plot.
+    what: dict[str, tuple[str, dict[str, str]]] = {
+        "loss": ("cross-entropy", {"units": "nat"}),
+        "top1": ("share of images whose class is the likeliest", {}),
+        "top5": ("share of images whose class is among the five likeliest", {}),
     }
     parts = {"train": "during training", "validation": "validation images", "test": "test images"}
     variables: dict[str, Any] = {}
@@ -776,16 +777,16 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
         for n, name in enumerate(SCORES):
             if all(part in row for row in rows):
                 values = [row[part][n] for row in rows]
-                label = {"long_name": f"{what[name][0]}, {of_part}", "units": what[name][1]}
+                label = {"long_name": f"{what[name][0]}, {of_part}"} | what[name][1]
                 variables[f"{part}_{name}"] = ("epoch", np.array(values, float), label)
     layers = list(rows[0]["snr_w"]) if rows else []
     if layers:
         values = [[row["snr_w"][layer] for layer in layers] for row in rows]
-        label = {"long_name": "SNR_w (Eq. 6), mean over pools", "units": "1"}
+        label = {"long_name": "SNR_w (Eq. 6), mean over pools"}
         variables["snr_w"] = (("epoch", "layer"), np.array(values, float), label)
         nothing = dict.fromkeys(layers, float("nan"))
         before = [(row["snr_w_before_sleep"] or nothing) for row in rows]
-        label = {"long_name": "SNR_w before the last sleep of the epoch", "units": "1"}
+        label = {"long_name": "SNR_w before the last sleep of the epoch"}
         values = [[row[layer] for layer in layers] for row in before]
         variables["snr_w_before_sleep"] = (("epoch", "layer"), np.array(values, float), label)
     seconds = {"long_name": "time spent on the epoch, evaluation included", "units": "s"}
@@ -793,15 +794,11 @@ def history(rows: Sequence[Mapping[str, Any]]) -> xr.Dataset:
     asleep = np.array([row["seconds_asleep"] for row in rows], float)
     label = {"long_name": "of these, spent on sleeps", "units": "s"}
     variables["seconds_asleep"] = ("epoch", asleep, label)
-    epochs = ("epoch", np.arange(1, len(rows) + 1), {"long_name": "epochs trained", "units": "1"})
+    epochs = ("epoch", np.arange(1, len(rows) + 1), {"long_name": "epochs trained"})
     coordinates: dict[str, Any] = {"epoch": epochs}
     if layers:
         coordinates["layer"] = ("layer", layers, {"long_name": "locally connected layer"})
-    made = xr.Dataset(variables, coordinates)
-    for variable in made.variables.values():
-        if variable.attrs.get("units") == "1":  # it would stand beside every label of a plot
-            del variable.attrs["units"]
-    return made
+    return xr.Dataset(variables, coordinates)
 
 
 def write_history(
