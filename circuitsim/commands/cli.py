@@ -51,8 +51,20 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one message."""
 
+    beside: Mapping[str, Parser] = {}  # commands of one kind by their names, this one among them
+
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is unknown here, where it is known which command was given."""
+        commands = self._commands()
+        for parser in commands.values():
+            parser.beside = commands
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the message alone, without the usage, and exit."""
@@ -70,25 +82,52 @@ class Parser(argparse.ArgumentParser):
             elif re.fullmatch(r"[-+.\de]+ *m?s", given):
                 rule += " of ms, without the unit"
             return f"{option} {given}: {rule}"
-        unknown = re.fullmatch(r"unrecognized arguments: ((-\S+).*)", message)
+        unknown = re.fullmatch(r"unrecognized arguments: ((-\S+).*)", message, re.DOTALL)
         if unknown:
-            word = unknown[2].partition("=")[0]
+            return message + self._meant(unknown[2].partition("=")[0])
+        commands = self._commands()
+        if commands and message == "the following arguments are required: COMMAND":
+            return f"needs a command: {', '.join(commands)}"
+        chosen = re.match(r"argument COMMAND: invalid choice: '(.*)' \(", message, re.DOTALL)
+        if commands and chosen:
             from circuitsim.checks.names import nearest
 
-            near = nearest(word.strip("-").lower(), [o.strip("-") for o in self._option_strings()])
-            return message + (f"; did you mean --{near}?" if near else "")
-        missing = re.fullmatch(r"the following arguments are required: (COMMAND)", message)
-        choices = [a.choices for a in self._actions if a.metavar == "COMMAND"]
-        if missing and choices and choices[0]:
-            return f"needs a command: {', '.join(choices[0])}"
+            near = nearest(chosen[1], commands)
+            meant = f"; did you mean {near}?" if near else ""
+            return f"{chosen[1]}: no command; there are {_listed([*commands], 'and')}{meant}"
         return message
 
-    def _option_strings(self) -> list[str]:
-        parsers = [self]
+    def _meant(self, word: str) -> str:
+        """What to say of a word that is no option here."""
+        from circuitsim.checks.names import nearest
+
+        commands = self._commands()
+        known = [name for name, p in (commands or self.beside).items() if word in p.options()]
+        if known and commands:
+            return f"; {word} stands after the command, which may be {_listed(known, 'or')}"
+        name = word.lstrip("-").lower()
+        bare = [a for a in self._actions if not a.option_strings and a.dest == name]
+        if bare:
+            return f"; {bare[0].metavar} is given without a name before it"
+        near = nearest(name, [option.strip("-") for option in self.options()])
+        if near and (not known or near == name):
+            return f"; did you mean --{near}?"
+        return f"; {word} is an option of {_listed(known, 'and')} only" if known else ""
+
+    def options(self) -> list[str]:
+        """Return the names of all options."""
+        return [o for a in self._actions for o in a.option_strings if o[:2] == "--"]
+
+    def _commands(self) -> dict[str, Parser]:
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
-        return [o for p in parsers for a in p._actions for o in a.option_strings if o[:2] == "--"]
+                return dict(action.choices)
+        return {}
+
+
+def _listed(names: list[str], word: str) -> str:
+    """``a, b and c``."""
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 class Stopped(BaseException):

@@ -58,10 +58,16 @@ def main(arguments: list[str] | None = None, prog: str = "circuitsim") -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given and given[0] in commands():
         return cli.run(command(given[0]), f"{prog} {given[0]}", given[1:])
-    options = parser(prog).parse_args(given)
+    made = parser(prog)
+    named = next((word for word in given if word in commands()), None)
+    if named and given[0].startswith("-") and given[0].partition("=")[0] not in made.options():
+        made.error(
+            f"{given[0]}: options of a command stand after it: {prog} {named} {given[0]} ..."
+        )
+    options = made.parse_args(given)
     if options.print_completion is not None:
         return _print_completion(options, prog)
-    parser(prog).print_help()
+    made.print_help()
     return cli.EXIT_USER
 
 

@@ -14,7 +14,7 @@ import pytest
 import circuitsim as cs
 from circuitsim import commands
 from circuitsim.checks import names, waits
-from circuitsim.commands import progress, waiting
+from circuitsim.commands import main, progress, waiting
 
 SMALL = (
     "--engine propagator --codegen numpy --presentations 20 --trials 1 --k 2 --gamma 0.1 --jobs 1"
@@ -44,6 +44,13 @@ def said(capsys, name, *words):
         ("sweep", ["--gama", "0.1"], "did you mean --gamma?"),
         ("sweep", ["-k", "3"], "did you mean --k?"),
         ("classify", [], "needs a command: train, evaluate"),
+        ("classify", ["trian"], "predictivity; did you mean train?"),
+        ("classify", ["--download", "train"], "; --download stands after the command, which may"),
+        ("classify", ["evaluate", "--run", "X"], "--run; RUN is given without a name before it"),
+        ("classify", ["evaluate", "X", "--trials=3"], "; --trials is an option of compare only"),
+        ("classify", ["train", "--trials", "3"], "; --trials is an option of compare only"),
+        ("classify", ["evaluate", "X", "--gamma", "3"], "of train, readout and compare only"),
+        ("classify", ["train", "--xyz", "3"], "unrecognized arguments: --xyz 3 (see"),
         ("export", [__file__], f"error: {__file__}: cannot be read"),
     ],
 )
@@ -52,6 +59,20 @@ def test_mistakes_are_told_by_the_option_that_was_given(capsys, name, words, exp
     assert code == 2
     assert expected in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--k", "3", "sweep"], "--k: options of a command stand after it: circuitsim sweep --k"),
+        (["sweeep", "--k", "3"], "sweeep: no command; there are sweep, figure4"),
+    ],
+)
+def test_commands_that_are_none(capsys, words, expected):
+    with pytest.raises(SystemExit) as ended:
+        main.main(words)
+    assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_names_that_were_meant():
