@@ -45,10 +45,10 @@ def trace(said: str) -> str:
 
 
 def killed(output: Path, rng: random.Random, longest: float) -> str:
-    """SIGKILL or SIGTERM to the command, or to all of its processes, at a random moment."""
+    """A signal to the command, or to all of its processes, at a random moment."""
     process = sweep(output)
     time.sleep(rng.uniform(0.1, longest))
-    number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     send = rng.choice([os.kill, os.killpg])
     with suppress(ProcessLookupError):
         send(process.pid, number)

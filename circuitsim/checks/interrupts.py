@@ -54,7 +54,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def insistent() -> Iterator[None]:
-    """Raise what a handler of SIGINT or SIGTERM has raised until it has left this context.
+    """Raise what a handler of SIGINT, SIGTERM or SIGHUP has raised until it has left this context.
 
     An exception that a signal's handler raises while a library calls Python back, as LLVM does when
     it compiles, is printed or lost, and the work goes on. The handler itself, which may write a
@@ -67,7 +67,7 @@ def insistent() -> Iterator[None]:
         return
     previous: dict[int, Any] = {
         number: signal.getsignal(number)
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if callable(signal.getsignal(number))
     }
     raised: BaseException | None = None

@@ -18,7 +18,7 @@ from circuitsim.commands import cli, waiting
 
 if TYPE_CHECKING:
     from circuitsim.running.campaign import Campaign, Groups
-    from circuitsim.running.runner import Summary
+    from circuitsim.running.runner import Failure, Summary
 
 FIGURE_FILES = (".pdf", ".png", ".md")
 
@@ -595,9 +595,13 @@ def _kept(directory: Path, campaign: Campaign[Any]) -> str:
 
 
 def _report_failures(summary: Summary, campaign: Campaign[Any], store: Path) -> int:
-    for failure in summary.failures[:5]:
-        where = "" if failure.file is None else f" ({failure.file})"
-        print(f"failed: {failure.task}: {failure.error}{where}", file=sys.stderr)
+    by_error: dict[str, list[Failure]] = {}
+    for failure in summary.failures:
+        by_error.setdefault(failure.error, []).append(failure)
+    for error, (first, *others) in list(by_error.items())[:5]:
+        also = f" and {len(others)} like it" if others else ""
+        where = "" if first.file is None else f" ({first.file})"
+        print(f"failed: {first.task}{also}: {cli.as_options(error)}{where}", file=sys.stderr)
     count, things = f"{len(summary.failures)} of {summary.total}", campaign.things
     if all(failure.file is None for failure in summary.failures):
         print(f"{count} {things} failed. No result was written.", file=sys.stderr)

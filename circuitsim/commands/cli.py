@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1  # the machine's failure, or a part of the work that failed
 EXIT_USER = 2  # the user's mistake
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
+EXIT_INTERRUPTED = 130  # of other signals that end a command: 128 and the signal's number
 
 
 _LIMITS = {
@@ -131,7 +131,7 @@ def _listed(names: list[str], word: str) -> str:
 
 
 class Stopped(BaseException):
-    """SIGTERM was received."""
+    """A signal that ends a process was received, its first argument."""
 
 
 class UsageError(Exception):
@@ -203,9 +203,10 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         # which then ends by the signal whatever is returned here; another `exec` forgets it.
         exec("")
         return EXIT_INTERRUPTED
-    except Stopped:
-        _say(prog, "stopped by SIGTERM" + _told(kept))
-        return EXIT_TERMINATED
+    except Stopped as stopped:
+        (number,) = stopped.args
+        _say(prog, f"stopped by {number.name}" + _told(kept))
+        return 128 + int(number)
     except UsageError as error:
         _say(prog, f"error: {error}")
         return EXIT_USER
@@ -251,8 +252,8 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
     finally:
         waiting.clear()
         ignore_local_preferences(preferences)
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _open_streams() -> None:
@@ -272,11 +273,18 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def _handle_termination() -> Any:
-    """Let SIGTERM end the command with a message, which only the main thread can ask for."""
+def _handle_termination() -> dict[signal.Signals, Any]:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, end the command with a message.
+
+    Returns the handlers there were. Only the main thread can ask for that.
+    """
     if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGTERM, _stop)
+        return {}
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, _stop) for number in numbers}
+    return {number: handler for number, handler in before.items() if handler is not None}
 
 
 def check_new(path: Path, content: bytes, overwrite: bool, option: str) -> None:
@@ -342,8 +350,8 @@ def refuse_beside(options: argparse.Namespace, command: Any, chosen: str, *allow
             )
 
 
-def _stop(_signal: int, _frame: Any) -> NoReturn:
-    interrupts.receive(Stopped())
+def _stop(number: int, _frame: Any) -> NoReturn:
+    interrupts.receive(Stopped(signal.Signals(number)))
 
 
 def _told(kept: list[Callable[[], str]]) -> str:
@@ -351,8 +359,9 @@ def _told(kept: list[Callable[[], str]]) -> str:
 
 
 def _say(prog: str, message: str) -> None:
-    waiting.clear()
-    print(f"{prog}: {message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone
+        waiting.clear()
+        print(f"{prog}: {message}", file=sys.stderr)
 
 
 def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | None:
@@ -373,5 +382,9 @@ def _parameter_message(error: Exception, options: Mapping[str, str]) -> str | No
     given = [
         v if isinstance(v, str) else f"{in_ms(v):g}" if is_time(v) else shown(v) for v in values
     ]
-    rule = re.sub(r"\b(engine|codegen)='(\w+)'", r"--\1 \2", error.rule)  # as Python has it
-    return f"{option} {' '.join(given)}".strip() + f": {rule}"
+    return f"{option} {' '.join(given)}".strip() + f": {as_options(error.rule)}"
+
+
+def as_options(text: str) -> str:
+    """Give what Python calls ``codegen='numpy'`` as ``--codegen numpy``."""
+    return re.sub(r"\b(engine|codegen)='(\w+)'", r"--\1 \2", text)

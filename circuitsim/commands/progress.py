@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from circuitsim.commands import waiting
+from circuitsim.commands import cli, waiting
 from circuitsim.running.campaign import Arrays, Campaign
 from circuitsim.running.runner import Observer
 
@@ -81,7 +81,7 @@ class Progress(Observer):
 
     def note(self, message: str) -> None:
         with tqdm.external_write_mode():
-            print(message, file=sys.stderr)
+            print(cli.as_options(message), file=sys.stderr)
 
 
 def bar(total: float, description: str = "", initial: float = 0) -> Any:

@@ -37,11 +37,16 @@ from circuitsim.files.locks import locked
 
 _MANIFEST = "program.json"
 _running: set[subprocess.Popen[Any]] = set()
+_CRASHES = (signal.SIGILL, signal.SIGBUS, signal.SIGSEGV)
 _REPORT = "std::cout << completed << std::endl;"
 
 
 class CompilationError(RuntimeError):
     """The generated C++ code could not be compiled."""
+
+
+class _Broken(Exception):
+    """A program is not what a compiler should have made."""
 
 
 @functools.cache
@@ -103,7 +108,14 @@ def run(spec: NetworkSpec, values: dict[str, Any], report: Progress) -> dict[str
         results.mkdir()
         command = [str(program / "main"), "--results_dir", f"{results}/", *arguments]
         # The program reads its constant arrays from its own directory.
-        _watch(command, program, report)
+        try:
+            _watch(command, program, report)
+        except _Broken as error:
+            shutil.rmtree(program, ignore_errors=True)
+            raise CompilationError(
+                f"the compiled network cannot be run ({error}); it is compiled anew the next time; "
+                "use codegen='numpy' if that is no better"
+            ) from None
         return {
             name: np.fromfile(results / file, dtype=dtype).reshape(shape)
             for name, (file, dtype, shape) in manifest["results"].items()
@@ -141,7 +153,7 @@ def _compile(spec: NetworkSpec, program: Path) -> None:
             first = next((line.strip() for line in said if "error" in line.lower()), "")
             raise CompilationError(
                 f"the generated C++ code did not compile ({first[:200] or f'exit code {code}'}); "
-                "use codegen='numpy', or see what the compiler said:\n" + "\n".join(said[-15:])
+                "use codegen='numpy'\n" + "\n".join(said[-15:])
             )
         os.rename(built, program)
 
@@ -251,7 +263,12 @@ def _spare_system_calls(source: Path) -> None:
 def _watch(command: list[str], directory: Path, report: Progress) -> None:
     """Run a program to its end, passing on the fractions that it prints."""
     with tempfile.TemporaryFile() as errors:
-        process = _start(command, cwd=directory, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            process = _start(
+                command, cwd=directory, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        except OSError as error:  # it is no program
+            raise _Broken(error.strerror) from None
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -263,6 +280,8 @@ def _watch(command: list[str], directory: Path, report: Progress) -> None:
         code = _wait(process)
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
+    if -code in _CRASHES:
+        raise _Broken(signal.strsignal(-code))
     if code != 0 or said:
         raise RuntimeError(f"the compiled network failed with exit code {code}: {said[-500:]}")
 

@@ -156,13 +156,14 @@ class LocalPool(Executor):
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let processes that start here never see Ctrl-C: their parent decides what ends.
+    """Let processes that start here never see Ctrl-C or SIGHUP: their parent decides what ends.
 
     A fork server that it meets while it imports what it shares would end with a traceback.
     """
-    resource_tracker.ensure_running()  # which the fork server needs, and which lifts such a block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        resource_tracker.ensure_running()  # which the fork server needs, and which unblocks SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -107,6 +107,11 @@ class Cell:
     trial: int
     settings: Point = ()
 
+    def __str__(self) -> str:
+        point = {n: getattr(self, n) for n in ("k", "neurons", "gamma", "alpha")}
+        every = {**point, **dict(self.settings), "trial": self.trial}
+        return ", ".join(f"{name}={value}" for name, value in every.items())
+
     def to_json(self) -> str:
         """Return all fields as text, always the same."""
         # As json.dumps writes it, at a tenth of its cost: a study may have 100,000 cells.

@@ -246,6 +246,50 @@ def test_a_compiler_with_a_launcher_or_options(given, words, monkeypatch):
     assert standalone._compiler() == words
 
 
+COMPILER = """#!/bin/sh
+case "$*" in *--version*|*probe*) exec g++ "$@";; esac
+case {way} in
+    fails) echo "fatal error: disk quota exceeded" >&2; exit 1;;
+    killed) kill -9 $$;;
+    objects) case "$*" in *"-o main"*) exec g++ "$@";; esac;;
+esac
+for word; do [ "$before" = -o ] && echo "no machine code" > "$word"; before=$word; done
+for word; do case "$word" in *.cpp) touch "$(basename "$word" .cpp).o";; esac; done
+chmod +x main 2>/dev/null || true
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "way, told",
+    [
+        pytest.param("fails", "did not compile (fatal error: disk", marks=pytest.mark.thorough),
+        pytest.param("killed", "did not compile (make: *** ", marks=pytest.mark.thorough),
+        pytest.param("objects", "did not compile (", marks=pytest.mark.thorough),
+        ("all of it", "cannot be run (Exec format error)"),
+    ],
+)
+def test_a_compiler_that_fails_halfway(way, told, caches, tmp_path, monkeypatch):
+    """It makes the program that it is tried with, and then is killed, or writes what is none."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(COMPILER.format(way=f"'{way}'"))
+    compiler.chmod(0o755)
+    home = caches(tmp_path / "cache")
+    monkeypatch.setenv("CXX", str(compiler))
+    standalone.compiler_works.cache_clear()
+    standalone._toolchain.cache_clear()
+    try:
+        with pytest.raises(standalone.CompilationError) as error:
+            cs.simulate(W, X, codegen="cpp_standalone")
+    finally:
+        standalone.compiler_works.cache_clear()
+        standalone._toolchain.cache_clear()
+    first = str(error.value).splitlines()[0]
+    assert told in first
+    assert "use codegen='numpy'" in first
+    assert not [path for path in home.iterdir() if path.is_dir()]  # nothing is taken for a program
+
+
 def test_damaged_kept_code_of_numba_is_made_again(tmp_path):
     """Each file of it cut, at a place that pickle notices; and where nothing can be written."""
     (tmp_path / "mine.py").write_text(

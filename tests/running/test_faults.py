@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import textwrap
@@ -264,6 +265,24 @@ def test_what_a_machine_refuses_is_one_message(error, told, monkeypatch, capsys)
     assert sweep.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert f"error: {told}" in line
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_a_command(number, ignored, monkeypatch, capsys):
+    """SIGHUP is that of a terminal that is closed; under nohup it is ignored."""
+    monkeypatch.setattr("circuitsim.commands.sweep.body", lambda _: os.kill(os.getpid(), number))
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        code = sweep.main([])
+        assert signal.getsignal(number) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(number, before)
+    if ignored and number == signal.SIGHUP:
+        assert not code
+        return
+    assert code == 128 + number
+    assert capsys.readouterr().err.endswith(f": stopped by {number.name}\n")
 
 
 def test_numbers_of_many_digits_are_refused(capsys):

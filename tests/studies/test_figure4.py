@@ -421,7 +421,7 @@ def test_divergence_is_told_of_each_circuit(tmp_path, monkeypatch, capsys):
     options = [*SMALL, "--panel", "a", "--presentations", "300", "--codegen", "numba"]
     assert in_process(figure4, *options, "--output", tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert re.search(r"failed: panel a, Cell\(k=[23], .* circuits diverged", said)
+    assert re.search(r"failed: panel a, k=[23], .* and \d like it: .* circuits diverged", said)
     assert "8 of 8 circuits failed. No result was written." in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()

@@ -312,7 +312,14 @@ LONG = ["--k", "3", "--gamma", "0.1", "--trials", "20", "--presentations", "30",
         "numpy", "--jobs", "2"]  # fmt: skip
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.thorough),
+        (signal.SIGHUP, 129),
+    ],
+)
 def test_signals_end_it_before_the_rest_and_lose_nothing(tmp_path, number, code):
     output = tmp_path / "out.nc"
     process = subprocess.Popen(
@@ -322,7 +329,8 @@ def test_signals_end_it_before_the_rest_and_lose_nothing(tmp_path, number, code)
         start_new_session=True,
     )
     wait_for(lambda: list(tmp_path.glob("out.cells/*/*.npz")))
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    # A terminal sends them to all of its processes, a scheduler to the first.
+    process.send_signal(number) if number == signal.SIGTERM else os.killpg(process.pid, number)
     _, said = process.communicate(timeout=300)
     assert process.returncode == code
     assert "Traceback" not in said
