@@ -73,6 +73,16 @@ def load_brian2() -> None:
                     signal.signal(signal.SIGINT, handler)
 
 
+def tell_unless_starved(died: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread that dies, but not where there is no memory for it.
+
+    Whoever waits for such a thread tells of it. Takes the place of ``threading.excepthook``.
+    """
+    error = died.exc_value
+    if not isinstance(error, MemoryError) and "start new thread" not in str(error):
+        threading.__excepthook__(died)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Let matrix products use one thread, for as long as anybody is within this context.

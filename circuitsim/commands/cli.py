@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from circuitsim.checks import interrupts
 from circuitsim.commands import waiting
-from circuitsim.processwide import ignore_local_preferences
+from circuitsim.processwide import ignore_local_preferences, tell_unless_starved
 
 if TYPE_CHECKING:
     from circuitsim.running.campaign import Campaign
@@ -185,7 +185,9 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
     atexit.register(gc.freeze)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
-    previous = _handle_termination()
+    previous, hook = _handle_termination(), threading.excepthook
+    if threading.current_thread() is threading.main_thread():
+        threading.excepthook = tell_unless_starved
     preferences = ignore_local_preferences()
     try:
         made = parser(command, prog)
@@ -224,10 +226,13 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
             "with `pip install .` in its checkout, or use the Python of its environment",
         )
         return EXIT_FAILED
-    except ImportError as error:  # of a library that is there: it does not fit into memory
-        _say(prog, f"error: a library cannot be loaded ({error}); is there memory enough?")
-        return EXIT_FAILED
-    except OSError as error:
+    except (ImportError, OSError) as error:
+        # A library that is there does not fit into memory; LLVM's says so at length.
+        if isinstance(error, ImportError) or "shared object" in str(error):
+            why = str(error).partition(". ")[0]
+            text = f"error: a library cannot be loaded ({why}); is there memory enough?"
+            _say(prog, text + _told(kept))
+            return EXIT_FAILED
         what = _LIMITS.get(error.errno or 0) or error.strerror or str(error)
         where = f"{error.filename}: " if error.filename else ""
         _say(prog, f"error: {where}{what}" + _told(kept))
@@ -254,6 +259,8 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         ignore_local_preferences(preferences)
         for number, handler in previous.items():
             signal.signal(number, handler)
+        if threading.excepthook is tell_unless_starved:
+            threading.excepthook = hook
 
 
 def _open_streams() -> None:
@@ -355,7 +362,10 @@ def _stop(number: int, _frame: Any) -> NoReturn:
 
 
 def _told(kept: list[Callable[[], str]]) -> str:
-    return "".join(f"; {text}" for text in (tell() for tell in kept) if text)
+    try:
+        return "".join(f"; {text}" for text in (tell() for tell in kept) if text)
+    except (OSError, MemoryError):  # as what ended the command
+        return ""
 
 
 def _say(prog: str, message: str) -> None:

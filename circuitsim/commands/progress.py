@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,14 @@ def bar(total: float, description: str = "", initial: float = 0) -> Any:
 class _Bar(tqdm):  # type: ignore[misc]
     """A line as wide as the terminal is now; its time goes on by itself."""
 
+    monitor_interval = 0  # a thread of tqdm's, which does nothing that `_tick` does not
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._over = threading.Event()
         if not self.disable:
-            threading.Thread(target=self._tick, daemon=True).start()
+            with suppress(RuntimeError):  # where no thread can be started, it stands still
+                threading.Thread(target=self._tick, daemon=True).start()
 
     def _tick(self) -> None:
         while not self._over.wait(0.5):

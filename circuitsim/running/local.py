@@ -26,7 +26,11 @@ from typing import Any
 
 import threadpoolctl
 
-from circuitsim.processwide import ignore_local_preferences, local_preferences_ignored
+from circuitsim.processwide import (
+    ignore_local_preferences,
+    local_preferences_ignored,
+    tell_unless_starved,
+)
 
 # Cores of a task of a job by Slurm, PBS, Grid Engine, LSF, where nothing else binds it to them.
 _OF_JOBS = ("SLURM_CPUS_PER_TASK", "PBS_NCPUS", "NCPUS", "NSLOTS", "LSB_DJOB_NUMPROC")
@@ -312,6 +316,7 @@ def _initialize(messages: Any, stop: Callable[[], None] | None, elsewhere: bool)
     # with what it has started, at once or from within its job.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
+    threading.excepthook = tell_unless_starved
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threadpoolctl.threadpool_limits(1)
     # What there is to say of how circuits are run, the parent has said.

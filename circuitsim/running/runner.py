@@ -627,7 +627,7 @@ def _error(future: Future[Any]) -> BaseException | None:
 
 
 def _last_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
 
 
 def run_tasks(

@@ -873,10 +873,11 @@ def _end_point(
 @lru_cache(maxsize=2)
 def _patterns(path: str, digest: str) -> NDArray[np.float64]:
     """Read patterns, and be sure that they are those of a digest, if there is one."""
+    from circuitsim.vision import archives
+
     try:
-        with open(path, "rb") as stream:
-            found = np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        found = archives.read_npy(Path(path))
+    except (OSError, ValueError, archives.BadArchive) as error:
         raise ParameterError(
             "Study.inputs", f"must be an .npy file of numbers ({error})", path
         ) from None

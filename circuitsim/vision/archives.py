@@ -29,6 +29,7 @@ from circuitsim.files import open_regular
 _BLOCK = 2**20
 _SPARE = 2**20  # bytes of an archive that may be headers, and files of no interest
 _INFLATED = 1100  # times that DEFLATE shortens what is all the same, and a little more
+_MEMBERS = 1000  # files and folders of an archive that holds a few large ones
 _HEADER = 2**16  # bytes that the header of an array takes at most
 
 
@@ -103,6 +104,7 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
     """
     with _zip(path) as archive:
         info = archive.getinfo(f"{name}.npy")
+        check_method(info)
         with archive.open(info) as member:
             shape, by_columns, dtype = _header(member)
             if dtype.hasobject:
@@ -120,8 +122,22 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             # To the end, where the sum of all bytes is compared.
             if filled < size or member.read(1):
                 raise BadArchive(f"{name} does not hold the {size} bytes that it says")
-    array = np.frombuffer(content, dtype)
-    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+        return _shaped(content, shape, by_columns, dtype)
+
+
+def check_method(member: zipfile.ZipInfo) -> None:
+    """Refuse what is not stored or compressed by DEFLATE: others unpack without a limit.
+
+    Raises
+    ------
+    BadArchive
+        If so.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadArchive(
+            f"{member.filename} is compressed by a method that is not read; pack it again with "
+            "the usual one, deflate"
+        )
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -146,8 +162,17 @@ def read_npy(path: Path) -> NDArray[Any]:
         left = os.fstat(file.fileno()).st_size - file.tell()
         if left != size:
             raise BadArchive(f"it has {left} bytes of numbers and not the {size} that it says")
-        array = np.frombuffer(file.read(size), dtype)
-    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+        return _shaped(file.read(size), shape, by_columns, dtype)
+
+
+def _shaped(
+    content: bytes | bytearray, shape: tuple[int, ...], by_columns: bool, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    try:
+        array = np.frombuffer(content, dtype)
+        return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+    except ValueError as error:  # axes of no length beside endless ones, elements of no bytes
+        raise BadArchive(f"it is damaged: {error}") from None
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -176,7 +201,9 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
 def _members(stream: io.BufferedReader, largest: Mapping[str, int], most: int) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
+        for number, member in enumerate(archive):
+            if number == _MEMBERS:
+                raise BadArchive(f"holds more than {_MEMBERS} files")
             name = PurePosixPath(member.name)
             if name.is_absolute() or ".." in name.parts:
                 raise BadArchive(f"holds a name that leads out of it, {shown(member.name)}")

@@ -37,6 +37,7 @@ from circuitsim.checks.validation import ParameterError, dimensionless, in_range
 from circuitsim.files import open_regular
 from circuitsim.public import own
 from circuitsim.vision import pictures
+from circuitsim.vision.archives import BadArchive, check_method
 from circuitsim.vision.augmentation import prepared
 from circuitsim.vision.networks import Network
 from circuitsim.vision.pictures import Form
@@ -144,6 +145,7 @@ def _each(place: Path, take: Callable[[str, bytes], None]) -> None:
     # The last of these are zipfile's, for damaged files.
     except (
         OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile,
+        BadArchive,
     ) as error:  # fmt: skip
         why = " ".join(str(error).split())[:300]
         if isinstance(error, OSError) and error.strerror:
@@ -185,6 +187,7 @@ def _files(place: Path) -> Iterable[tuple[str, bytes]]:
         if len({m.filename for m in members}) < len(members):
             raise ValueError("it has two files of one name")
         for member in sorted(members, key=lambda m: m.filename):
+            check_method(member)
             with archive.open(member) as inner:
                 yield member.filename, _limited(member.filename, inner.read(_LARGEST + 1))
 

@@ -27,6 +27,7 @@ import circuitsim as cs
 from circuitsim import files, studies, sweep
 from circuitsim.files import locks, netcdf
 from circuitsim.files.locks import Taken, locked
+from circuitsim.processwide import tell_unless_starved
 from circuitsim.running import cluster, local, runner
 from circuitsim.running.store import Store
 from circuitsim.studies import sweep as study_module
@@ -252,8 +253,15 @@ def test_a_scheduler_without_workers_is_said_once_each_time(monkeypatch):
 @pytest.mark.parametrize(
     "error, told",
     [
-        (ImportError("failed to map segment"), "a library cannot be loaded (failed to map segment"),
+        (
+            ImportError("failed to map segment"),
+            "cannot be loaded (failed to map segment)",
+        ),
         (RuntimeError("can't start new thread"), "no thread can be started here"),
+        (
+            OSError("Could not find shared object 'a.so'. This means"),
+            "loaded (Could not find shared",
+        ),
         (OSError(errno.EDQUOT, "Quota", "a.nc"), "a.nc: the quota of this disk is used up"),
     ],
 )
@@ -264,7 +272,7 @@ def test_what_a_machine_refuses_is_one_message(error, told, monkeypatch, capsys)
     monkeypatch.setattr("circuitsim.commands.sweep.body", refused)
     assert sweep.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"error: {told}" in line
+    assert told in line
 
 
 @pytest.mark.parametrize("ignored", [True, False])
@@ -334,7 +342,7 @@ def test_a_killed_tracker_of_semaphores_leaves_no_tracebacks(tmp_path):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-def test_a_pool_that_can_start_no_thread_is_not_waited_for(tmp_path, monkeypatch):
+def test_a_pool_that_can_start_no_thread_is_not_waited_for(tmp_path, monkeypatch, capfd):
     """As under a limit of memory or processes: its own thread dies where it starts another."""
     real = threading.Thread.start
 
@@ -344,9 +352,14 @@ def test_a_pool_that_can_start_no_thread_is_not_waited_for(tmp_path, monkeypatch
         real(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(threading, "excepthook", tell_unless_starved)
     with pytest.raises(RuntimeError, match="start new thread"), local.LocalPool(1) as pool:
         runner.run(STUDY, tmp_path / "out.nc", pool)
+    assert capfd.readouterr().err == ""
+    failing = threading.Thread(target={}.pop, args=("other",))
+    failing.start()
+    failing.join()
+    assert "KeyError: 'other'" in capfd.readouterr().err
 
 
 def _in_a_pool(output):

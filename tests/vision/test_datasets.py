@@ -299,6 +299,9 @@ def member(name, kind=tarfile.REGTYPE, link="", size=0):
         (member("x", tarfile.CHRTYPE), "no plain file"),
         (member("other/test_batch.bin", size=5), "test_batch.bin twice"),
         (member("readme.html", size=999_999_999_999), "claims 999999999999 bytes"),
+        (member("a/data_batch_2.bin", size=999_999_999_999), "claims 999999999999 bytes"),
+        (member("b", tarfile.XHDTYPE, size=999_999_999_999), "damaged or no .tar.gz archive"),
+        (member("b", tarfile.GNUTYPE_LONGNAME, size=999_999_999_999), "damaged or no .tar.gz"),
         (member("y" * 500, tarfile.SYMTYPE), "yyy..."),
     ],
 )
@@ -317,6 +320,13 @@ def test_bombs(inside, tmp_path, load, rng):
     layout = source.pack(tmp_path)
     assert (tmp_path / layout.archive).stat().st_size < 10**6
     refused(load, "cifar10", layout, "more than")
+
+
+def test_many_small_files(tmp_path, load, rng):
+    """Which would be looked at one by one, a million in an archive of a megabyte."""
+    source = Source("cifar10", 0, rng)
+    layout = source.pack(tmp_path, extra=[(member(f"{n}"), b"") for n in range(1000)])
+    refused(load, "cifar10", layout, "holds more than 1000 files")
 
 
 def test_bomb_in_a_name(tmp_path, load, rng):
