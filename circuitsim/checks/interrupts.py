@@ -24,15 +24,16 @@ def receiving() -> Iterator[None]:
     global _received
     here = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT) if here else None
-    if before is not signal.default_int_handler:  # ignored, say, as in a script's background
-        yield
-        return
-    signal.signal(signal.SIGINT, _interrupt)
+    ours = before is signal.default_int_handler  # or ignored, say, as in a script's background
+    if ours:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        _received = None
-        signal.signal(signal.SIGINT, before)
+        if here:
+            _received = None
+        if ours:
+            signal.signal(signal.SIGINT, before)
 
 
 def receive(error: BaseException) -> NoReturn:

@@ -25,6 +25,7 @@ from commands import command, run, run_here
 
 import circuitsim as cs
 from circuitsim import files, studies, sweep
+from circuitsim.checks import interrupts
 from circuitsim.files import locks, netcdf
 from circuitsim.files.locks import Taken, locked
 from circuitsim.processwide import tell_unless_starved
@@ -281,15 +282,18 @@ def test_signals_that_end_a_command(number, ignored, monkeypatch, capsys):
     """SIGHUP is that of a terminal that is closed; under nohup it is ignored."""
     monkeypatch.setattr("circuitsim.commands.sweep.body", lambda _: os.kill(os.getpid(), number))
     before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    others = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         code = sweep.main([])
         assert signal.getsignal(number) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
     finally:
         signal.signal(number, before)
+        signal.signal(signal.SIGINT, others)
     if ignored and number == signal.SIGHUP:
         assert not code
         return
     assert code == 128 + number
+    interrupts.check()  # it has been dealt with
     assert capsys.readouterr().err.endswith(f": stopped by {number.name}\n")
 
 
