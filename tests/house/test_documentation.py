@@ -60,6 +60,7 @@ OTHERS = {
     "--write": "benchmarks/engines.py",
     "--steps": "benchmarks/sharing.py",
     "--times": "benchmarks/faults.py",
+    "--no-build-isolation": "pip",
     "--fast": "tests/run.sh",
     "--thorough": "tests/run.sh",
 }

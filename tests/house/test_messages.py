@@ -4,12 +4,16 @@ import argparse
 import io
 import os
 import pty
+import runpy
 import subprocess
 import sys
 import time
+import tomllib
+import types
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import circuitsim as cs
 from circuitsim import commands
@@ -73,6 +77,16 @@ def test_commands_that_are_none(capsys, words, expected):
         main.main(words)
     assert ended.value.code == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_setuptools_that_is_too_old_is_told(monkeypatch):
+    """Which pip takes with --no-build-isolation; it would call the licence's field wrong."""
+    old = types.SimpleNamespace(__version__="65.5.0")
+    monkeypatch.setitem(sys.modules, "setuptools", old)
+    with pytest.raises(SystemExit, match="setuptools >= 77, and here is 65.5.0"):
+        runpy.run_path(str(ROOT / "setup.py"))
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert needed == ["setuptools>=77"]
 
 
 def test_names_that_were_meant():
