@@ -1,7 +1,8 @@
 """The equations of a circuit as text: read, checked, and compared with the published ones.
 
 Everything that runs a circuit works from these texts: Brian2's network holds them, the stepper
-compiles them, and what needs a linear circuit asks whether they are the published ones.
+compiles them, and what needs a linear circuit (the propagator, theory, the bound of stability)
+takes its matrix from them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.checks.validation import ParameterError
 from circuitsim.expressions import FUNCTIONS, read
@@ -33,6 +35,65 @@ _PUBLISHED = ("(-r + z - alpha*r_inh + b)/tau", "(-r_inh + r_mean - b)/tau")
 _NOISE = "sigma * sqrt(2 / tau) * xi"
 
 
+class Settled(NamedTuple):
+    """Rates, from where they rest, to which a drive of 1 leads: of a deviation, and of the mean."""
+
+    deviation: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    inhibition: NDArray[np.float64]
+
+
+class Slopes(NamedTuple):
+    """A linear circuit, of neurons that are alike: how rates change with what they depend on.
+
+    With r and r_inh counted from where they rest without drive, and r_mean for the pool's mean,
+
+        dr/dt = rate r + inhibition r_inh + drive z,    dr_inh/dt = received r_mean + leak r_inh.
+
+    Deviations from the mean have the first term and the last of the first equation; the mean mode
+    is the matrix ((rate, inhibition), (received, leak)). Arrays of one shape, per time.
+    """
+
+    rate: NDArray[np.float64]
+    inhibition: NDArray[np.float64]
+    drive: NDArray[np.float64]
+    received: NDArray[np.float64]
+    leak: NDArray[np.float64]
+
+    def of_circuits(self, which: Any) -> Slopes:
+        """Those of some circuits, by an index."""
+        return Slopes(*(values[which] for values in self))
+
+    def over(self, dt: float) -> Slopes:
+        """Changes in a step of forward Euler."""
+        return Slopes(*(dt * values for values in self))
+
+    def settled(self) -> Settled:
+        """Rates that a drive of 1 leads to."""
+        determinant = self.rate * self.leak - self.inhibition * self.received
+        return Settled(
+            -self.drive / self.rate,
+            -self.drive * self.leak / determinant,
+            self.drive * self.received / determinant,
+        )
+
+    def euler_bound(self) -> NDArray[np.float64]:
+        """Step below which forward Euler is stable; 0 where rates grow however short it is.
+
+        Euler is stable for steps below -2 Re(l)/|l|^2 of each eigenvalue l, that of deviations and
+        the two of the mean mode, which ring if they are complex.
+        """
+        trace = self.rate + self.leak
+        determinant = self.rate * self.leak - self.inhibition * self.received
+        ringing = trace**2 < 4 * determinant
+        root = np.sqrt(np.where(ringing, 0, trace**2 - 4 * determinant))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_mean = np.where(ringing, -trace / determinant, 4 / (root - trace))
+            bound = np.minimum(of_mean, -2 / self.rate)
+        stable = (self.rate < 0) & (trace < 0) & (determinant > 0)
+        return np.asarray(np.where(stable, bound, 0.0))
+
+
 @dataclass(frozen=True)
 class Dynamics:
     """Right-hand sides of the two equations, without noise.
@@ -45,11 +106,6 @@ class Dynamics:
 
     excitatory: str = _PUBLISHED[0]
     interneuron: str = _PUBLISHED[1]
-
-    @property
-    def published(self) -> bool:
-        """Whether they are Eqs. 7 and 8, which are linear, with an interneuron as fast as r."""
-        return self == Dynamics()
 
     @property
     def raised(self) -> bool:
@@ -70,6 +126,47 @@ class Dynamics:
             if read(put, sorted(names), None).coefficients is None:
                 return False
         return True
+
+    def slopes(self, alpha: ArrayLike, tau: ArrayLike, tau_inh: ArrayLike) -> Slopes:
+        """Return the linear circuit that they are, per unit of the times given.
+
+        Parameters
+        ----------
+        alpha, tau, tau_inh : array_like
+            Of one shape, or such that broadcast. Each is taken on its own.
+        """
+        constants = {"alpha": alpha, "tau": tau, "tau_inh": tau_inh, "b": 0.0, "b_inh": 0.0}
+        shape = np.broadcast_shapes(*(np.shape(values) for values in (alpha, tau, tau_inh)))
+
+        def by(text: str, *names: str) -> list[NDArray[np.float64]]:
+            at_rest = {name: np.asarray(value, dtype=float) for name, value in constants.items()}
+            at_rest |= dict.fromkeys(names, np.zeros(()))
+            rest = evaluate(text, dict(at_rest))
+            found = (evaluate(text, {**at_rest, name: np.ones(())}) - rest for name in names)
+            return [np.broadcast_to(slope, shape) for slope in found]
+
+        return Slopes(
+            *by(self.excitatory, "r", "r_inh", "z"), *by(self.interneuron, "r_mean", "r_inh")
+        )
+
+    def highest_alpha(self, dt: float, tau: float, tau_inh: float) -> float:
+        """Strength of inhibition from which forward Euler is unstable, where the mean rings."""
+        none, one = (self.slopes(alpha, tau, tau_inh) for alpha in (0.0, 1.0))
+        determinants = [s.rate * s.leak - s.inhibition * s.received for s in (none, one)]
+        with np.errstate(divide="ignore"):
+            needed = -(none.rate + none.leak) / dt - determinants[0]
+            return float(needed / (determinants[1] - determinants[0]))
+
+    def at_baseline(self, b: ArrayLike, b_inh: ArrayLike, **constants: ArrayLike) -> bool:
+        """Whether rates rest, without drive, at b and b_inh, from where rules' signals count."""
+        values = {name: np.asarray(v, dtype=float) for name, v in constants.items()}
+        values |= {"b": np.asarray(b, dtype=float), "b_inh": np.asarray(b_inh, dtype=float)}
+        values |= {"r": values["b"], "r_mean": values["b"], "z": np.zeros(())}
+        values["r_inh"] = values["b_inh"] if self.raised else np.zeros(())
+        scale = 1 + np.abs(values["b"]) + np.abs(values["b_inh"]) * (1 + values["alpha"])
+        times = {self.excitatory: values["tau"], self.interneuron: values["tau_inh"]}
+        changes = (evaluate(text, dict(values)) * time for text, time in times.items())
+        return all(bool(np.all(np.abs(change) <= 1e-12 * scale)) for change in changes)
 
 
 def dynamics(

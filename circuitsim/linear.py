@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import expm
 
 from circuitsim.checks.validation import (
     ParameterError,
@@ -27,10 +26,10 @@ from circuitsim.checks.validation import (
     whole_steps,
 )
 from circuitsim.checks.values import PerNeuron
-from circuitsim.dynamics import evaluate
 from circuitsim.inputs import check_covariance, spectrum
 from circuitsim.parameters import Circuit, Plasticity, whole_delay
 from circuitsim.public import own
+from circuitsim.theory import averaged
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
@@ -230,63 +229,44 @@ def _matrix(
             return np.asarray(value[which] if value.ndim == 2 else value)
         return np.asarray(value)[which] if np.ndim(value) else value
 
-    constants = {
-        "alpha": one(circuit.alpha),
-        "tau": one(circuit.tau_ms),
-        "tau_inh": one(circuit.tau_inh_ms),
-        "b": one(circuit.b),
-        "b_inh": one(circuit.b_inh),
-    }
     to_inh, from_inh = np.full((1, n_neurons), 1 / n_neurons), np.ones((n_neurons, 1))
     if circuit.connected:
         m = circuit.interneurons
         to_inh = _weights(circuit.connect_ei, (m, n_neurons), 1 / n_neurons, which)
         from_inh = _weights(circuit.connect_ie, (n_neurons, m), 1 / m, which)
 
-    def slopes(text: str, *names: str) -> list[Array]:
-        at_rest = dict.fromkeys(names, 0.0)
-        rest = evaluate(text, constants | at_rest)
-        found = (evaluate(text, constants | at_rest | {name: 1.0}) - rest for name in names)
-        return [np.broadcast_to(slope, n_neurons) for slope in found]
-
-    of_r, of_felt, of_z = slopes(circuit.dynamics.excitatory, "r", "r_inh", "z")
-    of_h, of_mean = (slope[0] for slope in slopes(circuit.dynamics.interneuron, "r_inh", "r_mean"))
+    parameters = (one(circuit.alpha), one(circuit.tau_ms), one(circuit.tau_inh_ms))
+    slopes = circuit.dynamics.slopes(
+        *(np.broadcast_to(np.asarray(value), n_neurons) for value in parameters)
+    )
     m = len(to_inh)
     jacobian = np.zeros((n_neurons + m, n_neurons + m))
-    jacobian[:n_neurons, :n_neurons] = np.diag(of_r)
-    jacobian[:n_neurons, n_neurons:] = of_felt[:, np.newaxis] * from_inh
-    jacobian[n_neurons:, :n_neurons] = of_mean * to_inh
-    jacobian[n_neurons:, n_neurons:] = of_h * np.eye(m)
+    jacobian[:n_neurons, :n_neurons] = np.diag(slopes.rate)
+    jacobian[:n_neurons, n_neurons:] = slopes.inhibition[:, np.newaxis] * from_inh
+    # The interneurons' equation has no parameter in which neurons differ.
+    jacobian[n_neurons:, :n_neurons] = slopes.received[0] * to_inh
+    jacobian[n_neurons:, n_neurons:] = slopes.leak[0] * np.eye(m)
     drive = np.zeros((n_neurons + m, n_neurons))
-    drive[:n_neurons] = np.diag(of_z)
-    settled = -np.linalg.solve(jacobian, drive)
+    drive[:n_neurons] = np.diag(slopes.drive)
+    settled = np.asarray(-np.linalg.solve(jacobian, drive), dtype=float)
     read = np.hstack([signal.rate * np.eye(n_neurons), signal.common * from_inh])
     if times is None:
         return read @ settled
     duration, step = times
     delay = float(one(circuit.delay_ms))
-    if step is None:
-        if delay:
-            raise ParameterError("dt", "must be given where inhibition is late", None)
-        lost = expm(jacobian * duration) @ settled - settled
-        return read @ (settled - np.linalg.solve(jacobian * duration, lost))
-
-    # Transients shrink by one matrix a step; of r, r_inh, and r_inh before where it is late.
-    late, n_steps = whole_delay(delay, step), round(duration / step)
-    size = n_neurons + m
-    stepped = np.zeros((size + late * m,) * 2)
-    stepped[:size, :size] = np.eye(size) + step * jacobian
-    if late:
-        stepped[:n_neurons, -m:] = stepped[:n_neurons, n_neurons:size]
-        stepped[:n_neurons, n_neurons:size] = 0
-        stepped[size:, n_neurons:-m] = np.eye(late * m)
+    if step is None and delay:
+        raise ParameterError("dt", "must be given where inhibition is late", None)
+    if step is not None and (late := whole_delay(delay, step)):
+        # Besides r and r_inh there is r_inh before, each as it was a step later a step ago.
+        size = n_neurons + m
+        jacobian = np.pad(jacobian, (0, late * m))
+        jacobian[:n_neurons, -m:] = jacobian[:n_neurons, n_neurons:size]
+        jacobian[:n_neurons, n_neurons:size] = 0
+        jacobian[size:, n_neurons:-m] = np.eye(late * m) / step
+        jacobian[size:, size:] -= np.eye(late * m) / step
         read = np.hstack([read[:, :n_neurons], np.zeros((n_neurons, late * m)), read[:, -m:]])
-    transient = np.vstack([settled, np.tile(settled[n_neurons:], (late, 1))])
-    # The sum of F^k over all steps, by F (F^n - 1) (F - 1)^-1.
-    still = np.eye(len(stepped))
-    powers = stepped @ (np.linalg.matrix_power(stepped, n_steps) - still)
-    total = n_steps * transient - powers @ np.linalg.solve(stepped - still, transient)
-    return read @ total / n_steps
+        settled = np.vstack([settled, np.tile(settled[n_neurons:], (late, 1))])
+    return read @ averaged(jacobian, settled, duration, step)
 
 
 def _weights(given: Any, shape: tuple[int, int], default: float, which: int) -> Array:

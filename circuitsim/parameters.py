@@ -33,7 +33,6 @@ from circuitsim.checks.values import (
 from circuitsim.dynamics import Dynamics, dynamics, noisy
 from circuitsim.public import own
 from circuitsim.schedules import HyperbolicRate, InverseSqrtRate, LearningRate
-from circuitsim.theory import stability_bound
 from circuitsim.typesetting import Section, shown
 
 if TYPE_CHECKING:
@@ -255,12 +254,22 @@ class Circuit(Values):
         return self._dynamics  # type: ignore[attr-defined]
 
     @property
-    def published(self) -> bool:
-        """Whether Eqs. 7 and 8 hold as they are, for all neurons alike and without noise."""
+    def solvable(self) -> bool:
+        """Whether it has closed solutions: linear, of neurons alike, without noise or delay.
+
+        Without drive it must rest at its baselines, from where the rules' signals count.
+        """
         alike = not any(isinstance(v, PerNeuron) for v in (self.alpha, self.tau_ms))
         alike = alike and not (self.spread_alpha or self.spread_tau or self.connected)
         prompt = not (np.any(self.sigma) or np.any(self.delay_ms))
-        return self.dynamics.published and alike and prompt
+        return (
+            alike
+            and prompt
+            and self.dynamics.linear
+            and self.dynamics.at_baseline(
+                self.b, self.b_inh, alpha=self.alpha, tau=self.tau_ms, tau_inh=self.tau_inh_ms
+            )
+        )
 
     @property
     def n_circuits(self) -> int | None:
@@ -327,80 +336,98 @@ class Circuit(Values):
     def check_step(self, dt: float) -> None:
         """Raise a `ParameterError` if forward Euler with steps of ``dt`` ms is unstable.
 
-        The mean mode has the eigenvalues (-1 +- i sqrt(alpha))/tau, so Euler is stable only for
-        dt < 2 tau/(1 + alpha). With an interneuron of another time constant the mode has the trace
-        S = -(1/tau + 1/tau_inh) and the determinant P = (1 + alpha)/(tau tau_inh), and Euler is
-        stable for dt P < -S and 4 + 2 dt S + dt^2 P > 0. Transfer functions are taken with a slope
-        of 1, the steepest of those that have names; equations given as text are not checked.
+        As `circuitsim.dynamics.Slopes.euler_bound` says of the equations; for the published ones
+        dt must be < 2 tau/(1 + alpha). Transfer functions are taken with a slope of 1, the steepest
+        of those that have names; equations given as text are not checked where they are not linear.
         """
+        linear = self._linear
+        if linear is None:
+            return
+        parameters = self._of_mean_mode
+        bound = np.asarray(linear.slopes(*parameters).euler_bound())
+        if np.any(unstable := dt >= bound * (1 - 1e-12)):  # at it, too, whatever rounding says
+            worst = (float(values[unstable][0]) for values in (*parameters, bound))
+            self._refuse_step(dt, linear, *worst)
+        self._check_delay(dt, linear)
+
+    @property
+    def _linear(self) -> Dynamics | None:
+        """The equations, a transfer function with a slope of 1; None where that is not known."""
+        made = self.dynamics
+        if made.linear:
+            return made
         if self.excitatory is not None or self.interneuron is not None:
-            return
-        if self._given()["tau_inh"] is not None or not self.published:
-            self._check_mean_mode(dt)
-            self._check_delay(dt)
-            return
-        tau, alpha = np.broadcast_arrays(self.tau_ms, self.alpha)
-        unstable = dt >= stability_bound(tau, alpha)
-        if np.any(unstable):
-            tau_0, alpha_0 = float(tau[unstable][0]), float(alpha[unstable][0])
-            bound = 2 * tau_0 / dt - 1
-            remedy = f"dt < {float(stability_bound(tau_0, alpha_0)):.3g} ms"
-            if bound <= 0:  # no alpha would do
-                raise ParameterError(
-                    "Circuit.tau",
-                    f"must be > {dt * (1 + alpha_0) / 2:g} ms for alpha = {alpha_0:g} and "
-                    f"dt = {dt:g} ms, or Euler is unstable; use {remedy}, unless it was meant in "
-                    "seconds",
-                    Milliseconds(tau_0),
-                )
+            return None
+        return dynamics(slower="tau_inh" in made.interneuron)
+
+    @property
+    def _of_mean_mode(self) -> list[NDArray[np.float64]]:
+        """alpha, tau and tau_inh of the mean: means, and the shortest times, over neurons."""
+        every = ((self.alpha, np.mean), (self.tau_ms, np.min), (self.tau_inh_ms, np.min))
+        return list(
+            np.broadcast_arrays(
+                *(reduce(v, axis=-1) if isinstance(v, PerNeuron) else v for v, reduce in every)
+            )
+        )
+
+    @staticmethod
+    def _refuse_step(
+        dt: float, linear: Dynamics, alpha: float, tau: float, tau_inh: float, bound: float
+    ) -> None:
+        if bound == 0:
+            raise ParameterError(
+                "Circuit",
+                f"must have rates that come to rest; with alpha = {alpha:g} they grow without end",
+                linear.excitatory,
+            )
+        remedy = f"dt < {bound:.3g} ms"
+        highest = linear.highest_alpha(dt, tau, tau_inh)
+        if 0 < highest <= alpha * (1 + 1e-12):
             raise ParameterError(
                 "Circuit.alpha",
-                f"Euler with dt = {dt:g} ms is unstable from alpha = {bound:.4g} up for "
-                f"tau = {tau_0:g} ms (dt must be < 2 tau/(1 + alpha)); use "
-                f"a smaller alpha, or {remedy}",
-                alpha_0,
+                f"Euler with dt = {dt:g} ms is unstable from alpha = {highest:.4g} up for "
+                f"tau = {tau:g} ms; use a smaller alpha, or {remedy}",
+                alpha,
             )
-
-    def _check_mean_mode(self, dt: float) -> None:
-        alpha, tau = (
-            np.asarray(reduce(v, axis=-1) if isinstance(v, PerNeuron) else v)
-            for v, reduce in ((self.alpha, np.mean), (self.tau_ms, np.min))
+        # No alpha would do.
+        if tau_inh != tau:
+            rule = f"is unstable for tau = {tau:g} ms and tau_inh = {tau_inh:g} ms; use {remedy}"
+            raise ParameterError("dt", f"Euler {rule}", Milliseconds(dt))
+        raise ParameterError(
+            "Circuit.tau",
+            f"must be > {tau * dt / bound:g} ms for alpha = {alpha:g} and dt = {dt:g} ms, or Euler "
+            f"is unstable; use {remedy}, unless it was meant in seconds",
+            Milliseconds(tau),
         )
-        tau_inh = np.asarray(self.tau_inh_ms)
-        trace, determinant = -(1 / tau + 1 / tau_inh), (1 + alpha) / (tau * tau_inh)
-        stable = (dt * determinant < -trace) & (4 + 2 * dt * trace + dt**2 * determinant > 0)
-        if not np.all(stable & (dt < 2 * tau)):
-            bound = np.min(np.minimum(-trace / determinant, 2 * np.minimum(tau, tau_inh)))
-            raise ParameterError(
-                "dt", f"Euler is unstable for this circuit; use dt < {bound:.3g} ms", dt
-            )
 
-    def _check_delay(self, dt: float) -> None:
-        """Refuse linear circuits that late inhibition makes oscillate more and more."""
-        linear = self.dynamics.linear
-        if not np.any(self.delay_ms) or not linear or isinstance(self.tau_ms, PerNeuron):
+    def _check_delay(self, dt: float, linear: Dynamics) -> None:
+        """Refuse circuits that late inhibition makes oscillate more and more."""
+        if not np.any(self.delay_ms) or not self.dynamics.linear:
             return
-        alpha = np.mean(self.alpha, -1) if isinstance(self.alpha, PerNeuron) else self.alpha
-        every = np.broadcast_arrays(alpha, self.tau_ms, self.tau_inh_ms, self.delay_ms)
-        for strength, tau, tau_inh, delay in zip(*map(np.ravel, every), strict=True):
+        if isinstance(self.tau_ms, PerNeuron):
+            return
+        every = np.broadcast_arrays(*self._of_mean_mode, self.delay_ms)
+        for alpha, tau, tau_inh, delay in zip(*map(np.ravel, every), strict=True):
             late = whole_delay(delay, dt)
+            change = linear.slopes(alpha, tau, tau_inh).over(dt)
             step = np.zeros((late + 2, late + 2))  # of r, r_inh, and r_inh before
-            step[0, 0], step[0, -1] = 1 - dt / tau, -dt * strength / tau
-            step[1, :2] = dt / tau_inh, 1 - dt / tau_inh
+            step[0, 0], step[0, -1] = 1 + change.rate, change.inhibition
+            step[1, :2] = change.received, 1 + change.leak
             step[np.arange(2, late + 2), np.arange(1, late + 1)] = 1
             if np.abs(np.linalg.eigvals(step)).max() >= 1:
                 raise ParameterError(
                     "Circuit.delay",
-                    f"makes rates oscillate more and more with alpha = {strength:g}, tau = "
-                    f"{tau:g} ms; use a smaller delay or alpha",
+                    f"makes rates oscillate more and more with alpha = {alpha:g}, tau = {tau:g} "
+                    "ms; use a smaller delay or alpha",
                     f"{delay:g} ms",
                 )
 
     def near_the_bound(self, dt: float) -> bool:
         """Whether steps of ``dt`` ms are stable, but so long that the mean rings far too much."""
-        if not self.published:
+        linear = self._linear
+        if linear is None:
             return False
-        return bool(np.any(dt > 0.9 * stability_bound(self.tau_ms, self.alpha)))
+        return bool(np.any(dt > 0.9 * linear.slopes(*self._of_mean_mode).euler_bound()))
 
     def section(self) -> Section:
         """Equations and parameters, to be shown."""

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitsim.checks import plugins
 from circuitsim.checks.validation import ParameterError, one_of
+from circuitsim.dynamics import Dynamics
 from circuitsim.expressions import Expression, read
 from circuitsim.public import own
 
@@ -180,10 +181,10 @@ class Rule:
                 "must be linear and vanish at rest for a closed form, or have an average that does",
                 self.signal,
             )
-        together = self.averaged.rate + self.averaged.common
         if self.per_presentation:
-            return np.full(np.shape(alpha), together)
-        return together / (1 + np.asarray(alpha, dtype=float))
+            return np.full(np.shape(alpha), self.averaged.rate + self.averaged.common)
+        settled = Dynamics().slopes(alpha, 1.0, 1.0).settled()
+        return self.averaged.rate * settled.mean + self.averaged.common * settled.inhibition
 
 
 def _expression(parameter: str, text: str) -> Expression:

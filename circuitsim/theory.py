@@ -18,6 +18,7 @@ from circuitsim.checks.validation import (
     whole_steps,
 )
 from circuitsim.checks.values import ms
+from circuitsim.dynamics import Dynamics
 from circuitsim.inputs import check_covariance, spectrum
 from circuitsim.public import own
 
@@ -54,8 +55,9 @@ def fast_fixed_point(drive: ArrayLike, alpha: ArrayLike = 10.0, b: ArrayLike = 1
     drive = array("drive", drive, ("...", "neuron"))
     alpha, b = np.asarray(alpha, dtype=float), np.asarray(b, dtype=float)
     mean = drive.mean(axis=-1)
-    inhibition = mean / (1 + alpha)
-    return Rates(drive + (b - alpha * inhibition)[..., np.newaxis], inhibition)
+    settled = Dynamics().slopes(alpha, 1.0, 1.0).settled()
+    deviations = settled.deviation[..., np.newaxis] * (drive - mean[..., np.newaxis])
+    return Rates(deviations + (b + settled.mean * mean)[..., np.newaxis], settled.inhibition * mean)
 
 
 def fixed_point(
@@ -227,31 +229,56 @@ def gains(
     tau_ms, duration = milliseconds("tau", tau), milliseconds("presentation", presentation)
     in_range("tau", tau_ms, tau, above=0, unit="ms")
     in_range("presentation", duration, presentation, above=0, unit="ms")
-    step, n_steps = None, 0
+    step = None
     if dt is not None:
         step = milliseconds("dt", dt)
         in_range(
             "dt", step, dt, above=0, below=float(stability_bound(tau_ms, inhibition)), unit="ms"
         )
-        n_steps = whole_steps(duration, step)
-
-    def average(matrix: NDArray[np.float64], settled: NDArray[np.float64]) -> NDArray[np.float64]:
-        one = np.eye(len(matrix))
-        if step is None:
-            transients = expm(matrix * duration) - one
-        else:
-            stepped = one + matrix * step
-            transients = stepped @ (np.linalg.matrix_power(stepped, n_steps) - one)
-        return settled - np.linalg.solve(matrix * duration, transients @ settled)
-
-    of_deviation = average(np.array([[-1.0]]) / tau_ms, np.array([1.0]))
-    of_mean = average(
-        np.array([[-1.0, -inhibition], [1.0, -1.0]]) / tau_ms, np.full(2, 1 / (1 + inhibition))
+        whole_steps(duration, step)
+    slopes = Dynamics().slopes(inhibition, tau_ms, tau_ms)
+    rates = slopes.settled()
+    of_deviation = averaged(np.array([[slopes.rate]]), np.array([rates.deviation]), duration, step)
+    of_mean = averaged(
+        np.array([[slopes.rate, slopes.inhibition], [slopes.received, slopes.leak]]),
+        np.array([rates.mean, rates.inhibition]),
+        duration,
+        step,
     )
     return Gains(
         signal.rate * float(of_deviation[0]),
         float(np.dot([signal.rate, signal.common], of_mean)),
     )
+
+
+def averaged(
+    matrix: NDArray[np.float64],
+    settled: NDArray[np.float64],
+    duration: float,
+    step: float | None,
+) -> NDArray[np.float64]:
+    """Average over a presentation of X, dX/dt = ``matrix`` (X - ``settled``), from X(0) = 0.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (variable, variable)
+        Per ms.
+    settled : ndarray, shape (variable, ...)
+        What X approaches.
+    duration : float
+        Of the presentation, in ms.
+    step : float or None
+        Of forward Euler, in ms: the average is then over what is there after each step. None for
+        continuous time.
+    """
+    one = np.eye(len(matrix))
+    if step is None:
+        transients = expm(matrix * duration) - one
+    else:
+        stepped = one + matrix * step
+        n_steps = round(duration / step)
+        transients = stepped @ (np.linalg.matrix_power(stepped, n_steps) - one)
+    return settled - np.linalg.solve(matrix * duration, transients @ settled)
 
 
 def _at_rest(
@@ -308,7 +335,7 @@ def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
     >>> float(stability_bound(tau=30.0, alpha=59.0))
     1.0
     """
-    return 2 * tau / (1 + np.asarray(alpha, dtype=float))  # type: ignore[operator, return-value]
+    return tau * Dynamics().slopes(alpha, 1.0, 1.0).euler_bound()  # type: ignore[operator, return-value]
 
 
 def _kept(strength: NDArray[np.float64], pull: float) -> NDArray[np.float64]:

@@ -30,11 +30,12 @@ def euler(
     """Coefficients of forward Euler; see `_kernels_numpy.euler`."""
     coefficients = Coefficients.empty(square.shape)
     signal = dynamics.signal
-    for circuit, (alpha, tau, gamma) in enumerate(zip(*dynamics[1:], strict=True)):
+    every = zip(*dynamics.slopes.over(dt), dynamics.gamma, strict=True)
+    for circuit, (*slopes, gamma) in enumerate(every):
         _euler(
             _contiguous(rates),
             _contiguous(square[circuit]),
-            (dt / tau, alpha, signal.rate, signal.common, momentum, gamma),
+            (*slopes, signal.rate, signal.common, momentum, gamma),
             *(values[circuit] for values in coefficients),
         )
     return coefficients
@@ -140,21 +141,23 @@ def _step(lanes, n, parameters):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _step_deviation(lanes, i, column, source, parameters):  # type: ignore[no-untyped-def]
-    h, _, of_rate, _, momentum, gamma = parameters
+    by_rate, _, by_drive, _, _, of_rate, _, momentum, gamma = parameters
     at = column + i
     u, p, q = lanes[at], lanes[at + _P], lanes[at + _Q]
-    u += h * (source + lanes[_SQUARE + i] * p - u)
+    u += by_rate * u + by_drive * (source + lanes[_SQUARE + i] * p)
     q = momentum * q - lanes[_RATE + i] * (of_rate * u + gamma * p)
     lanes[at], lanes[at + _P], lanes[at + _Q] = u, p + q, q
 
 
 @_compiled
 def _step_mean(lanes, i, column, source, parameters):  # type: ignore[no-untyped-def]
-    h, alpha, of_rate, of_inhibition, momentum, gamma = parameters
+    by_rate, by_inhibition, by_drive, received, leak = parameters[:5]
+    of_rate, of_inhibition, momentum, gamma = parameters[5:]
     at = column + i
     u, p, q, inhibition = lanes[at], lanes[at + _P], lanes[at + _Q], lanes[at + _H]
-    new = u + h * (source + lanes[_SQUARE + i] * p - u - alpha * inhibition)
-    inhibition += h * (u - inhibition)
+    new = u + (by_rate * u + by_inhibition * inhibition)
+    new += by_drive * (source + lanes[_SQUARE + i] * p)
+    inhibition += received * u + leak * inhibition
     signal = of_rate * new + of_inhibition * inhibition
     q = momentum * q - lanes[_RATE + i] * (signal + gamma * p)
     lanes[at], lanes[at + _P], lanes[at + _Q], lanes[at + _H] = new, p + q, q, inhibition

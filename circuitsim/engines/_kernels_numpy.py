@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.dynamics import Slopes
 from circuitsim.engines.batch import Array
 from circuitsim.engines.coefficients import Coefficients, Dynamics
 from circuitsim.engines.rows import Rows
@@ -53,8 +54,8 @@ def euler(
         return Coefficients(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
 
     signal, shape = dynamics.signal, square.shape
-    alpha, tau, gamma = (values[:, np.newaxis] for values in dynamics[1:])
-    h = dt / tau
+    gamma = dynamics.gamma[:, np.newaxis]
+    by = Slopes(*(values[:, np.newaxis] for values in dynamics.slopes.over(dt)))
     # Columns 0-3: a deviation, driven by y, d, v, u alone; columns 4-8: the mean, by y, d, v, u, h.
     u, p, q, z, change = np.zeros((5, 9, *shape))
     inhibition = np.zeros((5, *shape))
@@ -71,10 +72,10 @@ def euler(
         source[1:3] = source[5:7] = moved
         np.multiply(square, p, out=z)
         z += source
-        z -= u
-        z[4:] -= alpha * inhibition
-        z *= h
-        inhibition += h * (u[4:] - inhibition)
+        z *= by.drive
+        z += np.multiply(by.rate, u, out=change)
+        z[4:] += by.inhibition * inhibition
+        inhibition += by.received * u[4:] + by.leak * inhibition
         u += z
 
         velocity *= momentum

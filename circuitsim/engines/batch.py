@@ -123,13 +123,24 @@ class Batch:
         self.delay = np.broadcast_to(self.delay, len(self.w_init))
 
     @property
-    def published(self) -> bool:
-        """Whether Eqs. 7 and 8 hold as they are, for all neurons alike and without noise."""
+    def solvable(self) -> bool:
+        """Whether it has closed solutions, as `circuitsim.Circuit.solvable`, and shared inputs."""
         alike = self.alpha.ndim == self.tau.ndim == 1
-        as_fast = np.array_equal(self.tau_inh, self.tau)
         prompt = not (self.sigma.any() or self.delay.any())
         alike = alike and self.to_inh is None and not self.private
-        return self.dynamics.published and alike and as_fast and prompt
+        return (
+            alike
+            and prompt
+            and self.dynamics.linear
+            and self.dynamics.at_baseline(
+                self.b, self.b_inh, alpha=self.alpha, tau=self.tau, tau_inh=self.tau_inh
+            )
+        )
+
+    @property
+    def rest_inh(self) -> Array:
+        """Rate of the interneuron at which it does not inhibit, (circuit,)."""
+        return self.b_inh if self.dynamics.raised else np.zeros(len(self.w_init))
 
     @property
     def signal(self) -> str:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim.dynamics import Slopes
 from circuitsim.engines.batch import Array
 from circuitsim.rules import LinearSignal
 
@@ -70,18 +71,18 @@ class Dynamics(NamedTuple):
     ----------
     signal : LinearSignal
         The rule.
-    alpha, tau, gamma : ndarray, shape (circuit,)
-        ``tau`` in ms.
+    slopes : Slopes, of arrays of shape (circuit,)
+        The circuits, per ms.
+    gamma : ndarray, shape (circuit,)
     """
 
     signal: LinearSignal
-    alpha: Array
-    tau: Array
+    slopes: Slopes
     gamma: Array
 
     def of_circuits(self, which: slice) -> Dynamics:
         """Parameters of some circuits."""
-        return Dynamics(self.signal, self.alpha[which], self.tau[which], self.gamma[which])
+        return Dynamics(self.signal, self.slopes.of_circuits(which), self.gamma[which])
 
 
 def of_updates(rates: Array, square: Array, dynamics: Dynamics, momentum: float) -> Coefficients:

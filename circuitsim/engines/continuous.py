@@ -88,13 +88,14 @@ class Continuous:
     def _fastest(self, starts: Array, square: Array, circuit: Dynamics) -> float:
         """Upper bound for the rates per ms of what happens: the rates' and the weights' modes."""
         kappa = 1 - self.batch.plasticity.momentum
-        alpha, tau, gamma = (float(values[0]) for values in circuit[1:])
-        signal = circuit.signal
+        signal, gamma = circuit.signal, float(circuit.gamma[0])
+        slopes = [abs(float(values[0])) for values in circuit.slopes]
+        by_rate, by_inhibition, by_drive, received, leak = slopes
         learning = self._learning_rate(
             np.linspace(starts[0], starts[-1] + self.batch.presentation, 1000)
         ).max()
-        gain = (abs(signal.rate) + abs(signal.common)) * float(square.max(initial=0)) / tau
-        rates = (1 + math.sqrt(alpha)) / tau
+        gain = (abs(signal.rate) + abs(signal.common)) * float(square.max(initial=0)) * by_drive
+        rates = max(by_rate, leak) + math.sqrt(by_inhibition * received)
         if self.batch.plasticity.momentum:
             return rates + kappa + (learning * gain) ** (1 / 3) + math.sqrt(learning * gamma)
         return rates + math.sqrt(learning * gain) + learning * gamma
@@ -204,16 +205,17 @@ class _Equations:
     def slopes(self, values: _Values, update: Array, one: float) -> _Values:
         """Derivatives in time; ``one`` is the constant in the drives y."""
         rate, inhibition, along, pace = values
-        _, alpha, tau, _ = self.circuit
-        drive = self.square * along[:9] - rate
+        by = self.circuit.slopes
+        drive = self.square * along[:9]
         drive[[0, 4]] += one
         drive[1:3] += along[9:]
         drive[5:7] += along[9:]
-        drive[4:] -= alpha * inhibition
-        follow = rate[4:] - inhibition
+        change = by.drive * drive + by.rate * rate
+        change[4:] += by.inhibition * inhibition
+        follow = by.received * rate[4:] + by.leak * inhibition
         if self.filtered is None:
-            return _Values(drive / tau, follow / tau, update, np.zeros_like(pace))
-        return _Values(drive / tau, follow / tau, pace, update - self.filtered * pace)
+            return _Values(change, follow, update, np.zeros_like(pace))
+        return _Values(change, follow, pace, update - self.filtered * pace)
 
 
 def _add_series(state: _Values, equations: _Equations, learning: Array, length: float) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from circuitsim import measures, processwide
 from circuitsim.checks import interrupts
 from circuitsim.checks.validation import ParameterError, integer, one_of
+from circuitsim.dynamics import Slopes
 from circuitsim.engines import _kernels_numpy
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
@@ -167,13 +168,15 @@ class _Run:
         n_circuits = batch.shape[0]
 
         # Circuits that see the same inputs with the same parameters share their coefficients.
-        parameters = np.stack([batch.alpha, batch.tau, batch.gamma])
+        slopes = batch.dynamics.slopes(batch.alpha, batch.tau, batch.tau_inh)
+        parameters = np.stack([*slopes, batch.gamma])
         self.inputs_shared = len(batch.inputs.shape) == 2
         self.which = np.arange(n_circuits)
         if self.inputs_shared:
             parameters, which = np.unique(parameters, axis=1, return_inverse=True)
             self.which = which.reshape(n_circuits)
-        self.dynamics = Dynamics(_signal(batch.plasticity.definition), *parameters)
+        *by, gamma = parameters
+        self.dynamics = Dynamics(_signal(batch.plasticity.definition), Slopes(*by), gamma)
 
         at_once = kernels.circuits_at_once(*pool.deviations.init.shape)
         self.traces = None
@@ -222,7 +225,7 @@ class _Run:
         inputs = batch.input_block(block.start, block.stop)
         seen = inputs[:, :1] if self.inputs_shared else inputs
         square = np.einsum("pcj,pcj->cp", seen, seen)
-        square = np.broadcast_to(square, (self.dynamics.alpha.size, len(inputs)))
+        square = np.broadcast_to(square, (self.dynamics.gamma.size, len(inputs)))
         rates = self.scheme.rates(block.start, block.stop)
         traces = self.traces
         watch_steps = {} if traces is None else {"after_step": traces.after_step}
@@ -291,7 +294,7 @@ class _Run:
                     pool.deviations.rate[..., np.newaxis], pool.mean.rate[..., np.newaxis]
                 )
                 after.rate = rate[..., 0] + batch.b[:, np.newaxis]
-                after.rate_inh = pool.mean.inhibition[:, 0]
+                after.rate_inh = pool.mean.inhibition[:, 0] + batch.rest_inh
         snr_w, inverse_snr_w, mean_weight_cosine = self.measured
         outcome = Outcome(after, snr_w, inverse_snr_w, mean_weight_cosine)
         if self.traces is not None:
@@ -308,11 +311,11 @@ def _check_circuit(batch: Batch) -> None:
             batch.plasticity.bounds,
         )
     ideal = batch.plasticity.definition.per_presentation and not batch.private
-    if not (batch.published or ideal):
+    if not (batch.solvable or ideal):
         raise ParameterError(
             "engine",
-            "the propagator runs the published linear circuit, without noise and with neurons "
-            "that are alike and see the same; use engine='stepper'",
+            "the propagator runs linear circuits that rest at their baselines, without noise and "
+            "with neurons that are alike and see the same; use engine='stepper'",
             "propagator",
         )
 

@@ -74,7 +74,7 @@ def choose(batch: Batch) -> str:
         return "brian2_per_synapse"
     linear = batch.plasticity.definition.linear is not None
     ideal = batch.plasticity.definition.per_presentation and not batch.private
-    plain = batch.published or ideal
+    plain = batch.solvable or ideal
     exact = linear and plain and not (batch.record_rates and batch.dt is None)
     return "propagator" if exact else "stepper"
 

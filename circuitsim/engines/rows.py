@@ -30,7 +30,8 @@ class Rows:
     rate : ndarray, shape (circuit, row)
         Their rates above baseline, r - b.
     inhibition : ndarray, shape (circuit, row)
-        Rate of the interneuron; of no meaning for deviations, which do not feel it.
+        Rate of the interneuron above its baseline; of no meaning for deviations, which do not feel
+        it.
     """
 
     init: Array
@@ -126,7 +127,7 @@ def reduced(batch: Batch, step: float, with_velocity: bool = True) -> Pool:
     inhibition = np.zeros(rate.shape[:2])
     of_deviations = Rows(init, moved, velocity, rate[..., 0], inhibition)
     init, moved, velocity, rate = means
-    inhibition = state.rate_inh[:, np.newaxis].copy()
+    inhibition = (state.rate_inh - batch.rest_inh)[:, np.newaxis]
     of_mean = Rows(init, moved, velocity, rate[..., 0] - batch.b[:, np.newaxis], inhibition)
     return Pool(basis, of_deviations, of_mean)
 

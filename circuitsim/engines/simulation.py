@@ -307,8 +307,9 @@ def make_batch(
         circuit.check_step(step)
         if circuit.near_the_bound(step):
             warnings.warn(
-                f"steps of {step:g} ms are near the bound of stability, 2 tau/(1 + alpha): mean "
-                "rates ring more than in continuous time; use a smaller dt",
+                f"steps of {step:g} ms are near the bound of stability (2 tau/(1 + alpha) of the "
+                "published circuit): mean rates ring more than in continuous time; use a smaller "
+                "dt",
                 stacklevel=3,
             )
         steps = whole_steps(duration, step)

@@ -31,7 +31,7 @@ class RateTraces:
         n_steps = batch.n_presentations * batch.steps
         self.rate = np.empty((n_circuits, n_steps, n_neurons))
         self.rate_inh = np.empty((n_circuits, n_steps))
-        self._b = batch.b
+        self._b, self._rest_inh = batch.b, batch.rest_inh
         self._pool = pool
         self._which = which
         self._done = 0
@@ -72,6 +72,6 @@ class RateTraces:
         n_circuits, n_presentations, n_steps, n_neurons = rate.shape
         block = slice(self._done, self._done + n_presentations * n_steps)
         self.rate[:, block] = rate.reshape(n_circuits, -1, n_neurons)
-        self.rate_inh[:, block] = inhibition.reshape(n_circuits, -1)
+        self.rate_inh[:, block] = inhibition.reshape(n_circuits, -1) + self._rest_inh[:, np.newaxis]
         self._done = block.stop
         self._clear()

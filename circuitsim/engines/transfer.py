@@ -195,10 +195,11 @@ def transfer(
     """
     source = as_source(inputs)
     circuit = Circuit() if circuit is None else circuit
-    if not circuit.published or not np.array_equal(circuit.tau_inh_ms, circuit.tau_ms):
+    if not circuit.solvable or circuit.dynamics.raised:
         raise ParameterError(
             "circuit",
-            "must be the published linear one, for a sequence of inputs to be a map",
+            "must be linear with neurons that are alike and rest at b, without noise, delay or "
+            "b_inh, for a sequence of inputs to be a map",
             circuit,
         )
     circuit = circuit.replace(n_neurons=2)

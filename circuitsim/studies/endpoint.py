@@ -26,6 +26,7 @@ from circuitsim import measures, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare, same
 from circuitsim.checks.values import ms
+from circuitsim.dynamics import Dynamics
 from circuitsim.inputs import StackedInputs
 from circuitsim.public import own
 from circuitsim.running.campaign import NUMBER, Arrays, Group, Groups, Layout, Progress
@@ -318,7 +319,7 @@ class Endpoint(Companion[Followed]):
 def _theory_alphas(study: Study) -> Array:
     """Alphas for a smooth curve, somewhat beyond those that are simulated."""
     low, high = min(study.alpha), max(study.alpha)
-    unstable = 2 * study.tau / study.dt - 1
+    unstable = Dynamics().highest_alpha(study.dt, study.tau, study.tau)
     return np.geomspace(max(low, 0.1) / 1.3, min(1.3 * high, (high + unstable) / 2), 81)
 
 

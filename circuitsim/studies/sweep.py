@@ -311,13 +311,12 @@ class Study(Campaign[Cell]):
             circuit.check_step(self.dt)
         if "delay" in point:
             whole_delay(point["delay"], self.dt)
-        plain = circuit.published and np.array_equal(circuit.tau_inh_ms, circuit.tau_ms)
-        plain = (plain or self.per_presentation) and not point.get("private")
+        plain = (self.per_presentation or circuit.solvable) and not point.get("private")
         if not plain and registry.find(self.engine).exact:
             raise ParameterError(
                 "Study.engine",
-                "runs the published linear circuit, without noise and with neurons that are alike "
-                "and see the same; use engine='stepper'",
+                "runs linear circuits, without noise or delay and with neurons that are alike and "
+                "see the same; use engine='stepper'",
                 self.engine,
             )
         imperfect = [name for name, _ in self.settings if name != "private"]

@@ -473,12 +473,11 @@ def _checked(circuit: Circuit | None, plasticity: Plasticity | None) -> tuple[Ci
 
 def _check_network(circuit: Circuit, plasticity: Plasticity) -> None:
     """Refuse what the network of a whole layer does not have."""
-    linear = circuit.replace(tau_inh=None).published
-    if not linear or circuit.dynamics.raised:
+    if not circuit.solvable or circuit.dynamics.raised:
         raise ParameterError(
             "circuit",
-            "must be the published linear one (any tau_inh), without noise, spreads or delay, for "
-            "the Brian2 network of a whole layer; use engine='stepper'",
+            "must be linear and rest at b, without noise, spreads, delay or b_inh, for the Brian2 "
+            "network of a whole layer; use engine='stepper'",
             circuit,
         )
     if plasticity.per_synapse:

@@ -239,8 +239,52 @@ def test_equations_may_be_written_out():
     assert one.attrs["engine"] == "stepper"
     # The paper's own equations are the paper's circuit.
     paper = cs.Circuit(excitatory="dr/dt = (-r+z-alpha*r_inh+b)/tau")
-    assert paper.published
+    assert paper.dynamics == cs.Circuit().dynamics
     assert cs.simulate(w_init, inputs, paper, **how).attrs["engine"] == "propagator"
+
+
+LINEAR = {
+    "interneuron of its own time": {"tau_inh": [10, 60] * ms},
+    "baseline of the interneuron": {"b_inh": [0.5, 3.0], "alpha": 2.0},
+    "gains": {"transfer": "2*u", "transfer_inh": "u/3", "b": 0.0},
+    "leaks": {
+        "excitatory": "dr/dt = (0.3*(b - r) + 2*z - alpha*r_inh)/tau",
+        "interneuron": "dr_inh/dt = (3*(r_mean - b) - 0.5*r_inh)/tau_inh",
+        "tau_inh": 50 * ms,
+        "alpha": [1.0, 4.0],
+    },
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("rule", ["circuit", "inhibition_gated"])
+def test_the_propagator_runs_every_linear_circuit_of_equal_neurons(name, rule):
+    rng = np.random.default_rng(8)
+    w_init, inputs = 1 + rng.standard_normal((2, 5, 3)), rng.standard_normal((4, 3))
+    circuit = cs.Circuit(**LINEAR[name])
+    plasticity = cs.Plasticity(rule, 0.1, learning_rate=cs.ConstantRate(1e-3))
+    how = {"presentation": 40 * ms, "record_rates": True, "codegen": "numpy"}
+    run, steps = (
+        cs.simulate(w_init, inputs, circuit, plasticity, engine=engine, **how)
+        for engine in ("auto", "stepper")
+    )
+    assert run.attrs["engine"] == "propagator"
+    for value in ("weights", "momentum", "rate", "rate_inh", "rate_trace", "rate_inh_trace"):
+        assert relative(run[value], steps[value]) < 1e-12, value
+    again = cs.simulate(None, inputs, start=run, **how)
+    assert "changed" not in again.attrs
+    assert relative(again.rate, cs.simulate(None, inputs, start=steps, **how).rate) < 1e-12
+
+
+def test_a_circuit_that_rests_elsewhere_is_none_for_the_propagator():
+    """Its rule's signal does not vanish without drive."""
+    rng = np.random.default_rng(8)
+    w_init, inputs = rng.standard_normal((5, 3)), rng.standard_normal((2, 3))
+    shifted = cs.Circuit(excitatory="dr/dt = (-r + z - alpha*r_inh + 2*b)/tau")
+    how = {"presentation": 5 * ms, "codegen": "numpy"}
+    assert cs.simulate(w_init, inputs, shifted, engine="auto", **how).attrs["engine"] == "stepper"
+    with pytest.raises(cs.ParameterError, match="rest at their baselines"):
+        cs.simulate(w_init, inputs, shifted, engine="propagator", **how)
 
 
 def test_noise_depends_on_the_circuit_and_its_seed_alone():
@@ -359,7 +403,6 @@ def test_what_engines_refuse():
     for engine, options, message in (
         ("propagator", {"transfer": "relu"}, "use engine='stepper'"),
         ("propagator", {"alpha": cs.per_neuron(np.ones(5))}, "use engine='stepper'"),
-        ("propagator", {"tau_inh": 60 * ms}, "use engine='stepper'"),
         ("propagator", {"sigma": 0.1}, "use engine='stepper'"),
         ("propagator", {"delay": 1 * ms}, "use engine='stepper'"),
         ("propagator", {"interneurons": 2}, "use engine='stepper'"),
@@ -370,12 +413,19 @@ def test_what_engines_refuse():
     ):
         with pytest.raises(cs.ParameterError, match=message):
             cs.simulate(w_init, inputs, cs.Circuit(**options), engine=engine, codegen="numpy")
-    with pytest.raises(cs.ParameterError, match="must be the published linear one"):
+    with pytest.raises(cs.ParameterError, match="must be linear with neurons that are alike"):
         cs.transfer(inputs, cs.Circuit(transfer="relu"))
     with pytest.raises(cs.ParameterError, match="the stepper makes steps"):
         cs.simulate(w_init, inputs, engine="stepper", codegen="numpy", dt=None)
-    with pytest.raises(cs.ParameterError, match="Euler is unstable for this circuit"):
-        cs.simulate(w_init, inputs, cs.Circuit(transfer="relu", alpha=80), engine="stepper")
+    unstable = {
+        "Euler with dt = 1 ms is unstable from alpha = 59": {"transfer": "relu", "alpha": 80},
+        "Euler with dt = 1 ms is unstable from alpha = 29": {"transfer_inh": "2*u", "alpha": 30},
+        r"tau: must be > 1 ms for alpha = 1": {"tau": 0.5 * ms, "alpha": 1},
+        "rates that come to rest": {"excitatory": "dr/dt = (r + z - alpha*r_inh + b)/tau"},
+    }
+    for message, options in unstable.items():
+        with pytest.raises(cs.ParameterError, match=message):
+            cs.simulate(w_init, inputs, cs.Circuit(**options), engine="stepper", codegen="numpy")
 
 
 def test_arrays_over_neurons_or_circuits():

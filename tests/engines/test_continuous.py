@@ -32,7 +32,7 @@ def integrate(
         update = -rate * (np.outer(signal, x) + plasticity.gamma * (w - w_init))
         dw, dv = (v, update - (1 - mu) * v) if mu else (update, 0 * v)
         dr = (-r + w @ x - alpha * r_inh + b) / tau
-        dr_inh = (-r_inh + r.mean() - b) / tau
+        dr_inh = (-r_inh + r.mean() - b) / circuit.tau_inh_ms
         return np.concatenate([dw.ravel(), dv.ravel(), dr, [dr_inh]])
 
     state = np.concatenate([w_init.ravel(), np.zeros(w_init.size + n_neurons + 1)])
@@ -61,11 +61,16 @@ SCHEDULES = {
 }
 
 
-@grid(schedule=list(SCHEDULES), momentum=[0.0, 0.5, 0.95], rule=["circuit", "inhibition_gated"])
-def test_solves_the_equations(schedule: str, momentum: float, rule: str) -> None:
+@grid(
+    schedule=list(SCHEDULES),
+    momentum=[0.0, 0.5, 0.95],
+    rule=["circuit", "inhibition_gated"],
+    tau_inh=[None, 90 * ms],
+)
+def test_solves_the_equations(schedule: str, momentum: float, rule: str, tau_inh: object) -> None:
     rng = np.random.default_rng(1)
     w_init, inputs = 1 + rng.standard_normal((5, 3)), rng.standard_normal((3, 3))
-    circuit = cs.Circuit(5, alpha=6.0, b=0.5)
+    circuit = cs.Circuit(5, alpha=6.0, b=0.5, tau_inh=tau_inh)
     plasticity = cs.Plasticity(rule, 0.1, momentum, SCHEDULES[schedule])
     run = cs.simulate(
         w_init, inputs, circuit, plasticity, presentation=80 * ms, dt=None, engine="propagator"
