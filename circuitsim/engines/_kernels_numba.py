@@ -30,8 +30,9 @@ def euler(
     """Coefficients of forward Euler; see `_kernels_numpy.euler`."""
     coefficients = Coefficients.empty(square.shape)
     signal = dynamics.signal
-    every = zip(*dynamics.slopes.over(dt), dynamics.gamma, strict=True)
-    for circuit, (*slopes, gamma) in enumerate(every):
+    by = dynamics.slopes.over(dt)
+    kept = by._replace(rate=1 + by.rate, leak=1 + by.leak)
+    for circuit, (*slopes, gamma) in enumerate(zip(*kept, dynamics.gamma, strict=True)):
         _euler(
             _contiguous(rates),
             _contiguous(square[circuit]),
@@ -78,9 +79,10 @@ def _parts(rows: Rows, circuit: int) -> tuple[Array, ...]:
 
 
 # `_euler` works on many presentations side by side, in one flat array of rows of _LANES numbers:
-# |x|^2, the learning rate, a - 1, c, e and f, then u, p, q and h of the nine columns of
-# `_kernels_numpy.euler`. Constant unsigned offsets into one array are what lets the compiler use
-# vector registers: it can see that no two rows overlap, and that no index counts from the end.
+# |x|^2 (times what a drive adds to rates in a step), the learning rate, a - 1, c, e and f, then u,
+# p, q and h of the nine columns of `_kernels_numpy.euler`. Constant unsigned offsets into one array
+# are what lets the compiler use vector registers: it can see that no two rows overlap, and that no
+# index counts from the end.
 _LANES = np.uint64(64)
 _SQUARE, _RATE, _A, _C, _E, _F = (np.uint64(row * 64) for row in range(6))
 _COLUMNS = tuple(np.uint64((6 + 4 * column) * 64) for column in range(9))
@@ -96,7 +98,7 @@ def _euler(rates, square, parameters, weights, deviation, mean):  # type: ignore
     for first in range(0, n_presentations, 64):
         n = min(64, n_presentations - first)
         lanes[:] = 0
-        rows[0, :n] = square[first : first + n]
+        rows[0, :n] = parameters[2] * square[first : first + n]
         for start in (_F, _U, _MEAN_U, _MEAN_H + _H):
             lanes[start : start + _LANES] = 1
         for step in range(n_steps):
@@ -120,16 +122,17 @@ def _euler(rates, square, parameters, weights, deviation, mean):  # type: ignore
 
 @_compiled
 def _step(lanes, n, parameters):  # type: ignore[no-untyped-def]
-    momentum, gamma = parameters[-2:]
+    by_drive, momentum, gamma = parameters[2], parameters[7], parameters[8]
     for i in range(n):
         a, c = lanes[_A + i], lanes[_C + i]
-        _step_deviation(lanes, i, _Y, 1.0, parameters)
-        _step_deviation(lanes, i, _D, a, parameters)
-        _step_deviation(lanes, i, _V, c, parameters)
+        by_a, by_c = by_drive * a, by_drive * c
+        _step_deviation(lanes, i, _Y, by_drive, parameters)
+        _step_deviation(lanes, i, _D, by_a, parameters)
+        _step_deviation(lanes, i, _V, by_c, parameters)
         _step_deviation(lanes, i, _U, 0.0, parameters)
-        _step_mean(lanes, i, _MEAN_Y, 1.0, parameters)
-        _step_mean(lanes, i, _MEAN_D, a, parameters)
-        _step_mean(lanes, i, _MEAN_V, c, parameters)
+        _step_mean(lanes, i, _MEAN_Y, by_drive, parameters)
+        _step_mean(lanes, i, _MEAN_D, by_a, parameters)
+        _step_mean(lanes, i, _MEAN_V, by_c, parameters)
         _step_mean(lanes, i, _MEAN_U, 0.0, parameters)
         _step_mean(lanes, i, _MEAN_H, 0.0, parameters)
         pull = lanes[_RATE + i] * gamma
@@ -141,23 +144,23 @@ def _step(lanes, n, parameters):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _step_deviation(lanes, i, column, source, parameters):  # type: ignore[no-untyped-def]
-    by_rate, _, by_drive, _, _, of_rate, _, momentum, gamma = parameters
+    kept, of_rate, momentum, gamma = parameters[0], parameters[5], parameters[7], parameters[8]
     at = column + i
     u, p, q = lanes[at], lanes[at + _P], lanes[at + _Q]
-    u += by_rate * u + by_drive * (source + lanes[_SQUARE + i] * p)
+    u = kept * u + (source + lanes[_SQUARE + i] * p)
     q = momentum * q - lanes[_RATE + i] * (of_rate * u + gamma * p)
     lanes[at], lanes[at + _P], lanes[at + _Q] = u, p + q, q
 
 
 @_compiled
 def _step_mean(lanes, i, column, source, parameters):  # type: ignore[no-untyped-def]
-    by_rate, by_inhibition, by_drive, received, leak = parameters[:5]
+    kept, by_inhibition, _, received, kept_inhibition = parameters[:5]
     of_rate, of_inhibition, momentum, gamma = parameters[5:]
     at = column + i
     u, p, q, inhibition = lanes[at], lanes[at + _P], lanes[at + _Q], lanes[at + _H]
-    new = u + (by_rate * u + by_inhibition * inhibition)
-    new += by_drive * (source + lanes[_SQUARE + i] * p)
-    inhibition += received * u + leak * inhibition
+    new = kept * u + by_inhibition * inhibition
+    new += source + lanes[_SQUARE + i] * p
+    inhibition = received * u + kept_inhibition * inhibition
     signal = of_rate * new + of_inhibition * inhibition
     q = momentum * q - lanes[_RATE + i] * (signal + gamma * p)
     lanes[at], lanes[at + _P], lanes[at + _Q], lanes[at + _H] = new, p + q, q, inhibition
