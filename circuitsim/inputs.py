@@ -8,11 +8,13 @@ for one block only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from circuitsim import noise
 from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer, one_of
 from circuitsim.checks.validation import array as checked_array
 from circuitsim.public import own
@@ -20,6 +22,7 @@ from circuitsim.public import own
 __dir__ = own(__name__)
 
 _BLOCK = 512  # presentations drawn from one generator; part of what a seed means
+_OWN = 1  # what tells the stream of neurons' own inputs from that of rates with the same seed
 
 
 class InputSource(Protocol):
@@ -189,26 +192,35 @@ class Noisy:
         ParameterError
             If there are not as many seeds as circuits.
         """
-        n_circuits, _, n_inputs = shape
+        n_circuits, n_neurons, n_inputs = shape
         if self._several and len(self._seeds) != n_circuits:
             raise ParameterError(
                 "Noisy.seed", f"must be one, or one for each of {n_circuits} circuits",
                 len(self._seeds),
             )  # fmt: skip
         common = np.asarray(self.block(start, stop), dtype=float)
-        common = common.reshape(len(common), -1, 1, n_inputs)
-        drawn = np.empty((stop - start, *shape))
-        for circuit in range(n_circuits):
-            seed = self._seeds[circuit if self._several else 0]
-            own = (0,) if self._several else (circuit,)
-            for i in range(stop - start):
-                key = (*seed.spawn_key, *own, done + start + i)
-                stream = np.random.SeedSequence(seed.entropy, spawn_key=key)
-                rng = np.random.Generator(np.random.SFC64(stream))
-                rng.standard_normal(out=drawn[i, circuit])
-        drawn *= self.private
-        drawn += common
-        return drawn
+        every = self._seeds if self._several else self._seeds * n_circuits
+        own = [(0,) if self._several else (circuit,) for circuit in range(n_circuits)]
+        keys = noise.keys(
+            [
+                np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key, _OWN))
+                for seed, key in zip(every, own, strict=True)
+            ]
+        )
+        common = common.reshape(len(common), -1, n_inputs)
+        found = np.empty((len(common), *shape))
+        if find_spec("numba") is not None:
+            from circuitsim import _noise_numba
+
+            seen = np.array(common, order="C")
+            _noise_numba.around(keys, done + start, self.private, seen, found)
+            return found
+        for number, of_circuits in enumerate(found, start=done + start):
+            for key, of_one in zip(keys.tolist(), of_circuits, strict=True):
+                of_one[:] = noise.normals(key, number, n_neurons, n_inputs)
+        found *= self.private
+        found += common[:, :, np.newaxis]
+        return found
 
 
 class Patterns:

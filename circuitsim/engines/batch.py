@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitsim import noise
 from circuitsim.checks.validation import ParameterError
 from circuitsim.dynamics import Dynamics
-from circuitsim.engines import noise
 from circuitsim.inputs import InputSource
 from circuitsim.parameters import Plasticity
 from circuitsim.rules import Rule

@@ -20,11 +20,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitsim import measures
+from circuitsim import measures, noise
 from circuitsim.checks import interrupts
 from circuitsim.checks.validation import ParameterError, integer, one_of
 from circuitsim.dynamics import evaluate
-from circuitsim.engines import noise
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.schemes import Euler
 from circuitsim.expressions import portable

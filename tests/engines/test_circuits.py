@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 import circuitsim as cs
-from circuitsim.engines import noise, registry, stepper
+from circuitsim import noise
+from circuitsim.engines import registry, stepper
 from circuitsim.engines.simulation import make_batch
 from circuitsim.engines.stepper import Stepper
 from circuitsim.expressions import portable, read
@@ -339,13 +340,32 @@ def test_noise_is_normal_and_independent():
 @pytest.mark.slow
 def test_compiled_noise_is_the_same():
     pytest.importorskip("numba")
-    from circuitsim.engines import _stepper_numba
+    from circuitsim import _noise_numba
 
     for key, number in ((2**63 + 5, 0), (17, 2**33 + 1)):
         out = np.empty(4 * 2500)
-        _stepper_numba.normals(np.uint64(key), np.uint64(number), np.uint64(2500), out)
+        _noise_numba.normals(np.uint64(key), np.uint64(number), np.uint64(2500), out)
         expected = noise.normals(key, number, 100, 100).ravel()
         assert np.abs(out - expected).max() < 1e-14
+
+
+def test_inputs_of_ones_own_depend_on_seed_circuit_and_presentation_alone(monkeypatch):
+    common = np.arange(60.0).reshape(20, 1, 3)
+    several = cs.inputs.Noisy(np.repeat(common, 2, axis=1), 0.5, seed=[8, 9])
+    alone = cs.inputs.Noisy(common[:, 0], 0.5, seed=[9])
+    whole, one = several.private_block(0, 20, (2, 7, 3)), alone.private_block(0, 20, (1, 7, 3))
+    np.testing.assert_array_equal(whole[:, 1:], one)
+    np.testing.assert_array_equal(several.private_block(5, 9, (2, 7, 3)), whole[5:9])
+    later = cs.inputs.Noisy(common[5:, 0], 0.5, seed=[9])
+    np.testing.assert_array_equal(later.private_block(0, 4, (1, 7, 3), done=5), one[5:9])
+    # As NumPy draws them, around what is common; and not those of rates with the same seed.
+    monkeypatch.setattr("circuitsim.inputs.find_spec", lambda _: None)
+    np.testing.assert_allclose(several.private_block(0, 20, (2, 7, 3)), whole, rtol=0, atol=1e-13)
+    drawn = (one - common[:, :, np.newaxis]) / 0.5
+    (key,) = noise.keys([np.random.SeedSequence(9, spawn_key=(0,))])
+    rates = np.array([noise.normals(int(key), number, 7, 3) for number in range(20)])
+    assert abs((drawn[:, 0] * rates).mean()) * np.sqrt(drawn.size) < 4
+    assert abs((drawn**2).mean() - 1) * np.sqrt(drawn.size / 2) < 4
 
 
 def test_noise_has_the_variance_that_is_asked_for():
@@ -524,7 +544,7 @@ def all_the_same(batch, engines):
     for engine, found in outcomes(batch, engines):
         if found is None:
             assert engine == "propagator"
-            assert batch.plasticity.definition.linear is None or not batch.dynamics.published
+            assert batch.plasticity.definition.linear is None or not batch.solvable
             continue
         for part in PARTS:
             known = getattr(expected.state, part)

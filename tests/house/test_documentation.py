@@ -265,7 +265,7 @@ ROOMS = (
     {"public", "version", "processwide", "checks"},
     {"files"},
     {"expressions", "rules", "schedules", "inputs", "initial", "measures", "theory", "equations",
-     "linear", "dynamics", "parameters", "typesetting", "description"},
+     "linear", "dynamics", "parameters", "typesetting", "description", "noise", "_noise_numba"},
     {"engines"},
     {"vision"},
     {"running"},

@@ -1,15 +1,15 @@
-"""Noise of the rates: normal numbers that are a function of what they are for.
+"""Noise of rates and of inputs: normal numbers that are a function of what they are for.
 
 Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") makes four words
 of 32 bits of a counter and a key, and the transform of Box and Muller two normal numbers of two
 words. The key is a circuit's, the counter the number of a presentation since the initial weights
 and a place in it. So there is no state: noise depends neither on the company of a circuit, nor on
-blocks, threads or engines, and vector registers can draw it. `circuitsim.engines._stepper_numba`
-does so.
+blocks, threads or engines, and vector registers can draw it: `circuitsim._noise_numba` does so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,8 +28,8 @@ def keys(seeds: Sequence[np.random.SeedSequence]) -> NDArray[np.uint64]:
     return np.concatenate(drawn) if drawn else np.empty(0, dtype=np.uint64)
 
 
-def normals(key: int, presentation: int, n_steps: int, n_neurons: int) -> NDArray[np.float64]:
-    """Standard normal numbers of one presentation, shape (step, neuron).
+def normals(key: int, presentation: int, *shape: int) -> NDArray[np.float64]:
+    """Standard normal numbers of one presentation, such as (step, neuron) or (neuron, input).
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ def normals(key: int, presentation: int, n_steps: int, n_neurons: int) -> NDArra
         Of the circuit, below 2**64.
     presentation : int
         Number since the initial weights.
-    n_steps, n_neurons : int
-        Shape.
+    *shape : int
+        Of what is returned.
     """
-    numbers = n_steps * n_neurons
+    numbers = math.prod(shape)
     quarter = -(-numbers // 4)  # each counter gives the numbers at j, j + quarter, ...
     place = np.arange(quarter, dtype=np.uint64)
     words = philox((place & LOW, place >> 32, presentation & LOW, presentation >> 32), key)
@@ -49,7 +49,7 @@ def normals(key: int, presentation: int, n_steps: int, n_neurons: int) -> NDArra
         radius = np.sqrt(-2 * np.log((size + 0.5) / 2**32))
         turn = 2 * np.pi * (angle / 2**32)
         pair[:] = radius * np.cos(turn), radius * np.sin(turn)
-    return drawn.ravel()[:numbers].reshape(n_steps, n_neurons)
+    return drawn.ravel()[:numbers].reshape(shape)
 
 
 def philox(counter: Sequence[NDArray[Any] | int], key: int) -> NDArray[np.uint64]:
