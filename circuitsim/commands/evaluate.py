@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitsim.commands import cli
+from circuitsim.commands import cli, reports
 from circuitsim.commands.images import add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ def body(options: argparse.Namespace) -> int:
     output: Path | None = options.output
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise cli.UsageError(f"--output {output}: must be a file in a directory that exists")
-    if options.report is not None:
-        _checked(options.report)
     classifier = loaded(options.run, options.jobs)
     name = options.dataset or classifier.run_.dataset
     data = load_data(options, name, classifier.run_)
@@ -76,9 +74,9 @@ def body(options: argparse.Namespace) -> int:
             name,
         )  # fmt: skip
     kind = "evaluation" if options.weights is None else "slept"
-    attributes = _attributes(kind, name, classifier.run_)
-    if options.report is not None and not options.overwrite:
-        _check_new(options.report / f"{kind}.nc", attributes)
+    attributes = _attributes(name, classifier.run_)
+    if options.report is not None:
+        reports.checked(options.report, kind, attributes, options.overwrite)
     if options.weights is not None:
         return _with_weights(options, classifier, data, attributes)
     labels = data.test.labels
@@ -101,7 +99,7 @@ def body(options: argparse.Namespace) -> int:
             found, labels, data.class_names, classifier.network_, run.sharing,
             seed=run.training.seed,
         )  # fmt: skip
-        _write(options, made, attributes)
+        _write(options, "evaluation", made, attributes)
     return 0
 
 
@@ -146,69 +144,25 @@ def _with_weights(
             + (f"  +{gained} -{lost} images" if n else "")
         )
     if options.report is not None:
-        _write(options, made, attributes)
+        _write(options, "slept", made, attributes)
     return 0
 
 
-def _checked(directory: Path) -> None:
-    from circuitsim.checks.validation import ParameterError
-    from circuitsim.commands.campaign import checked_directory
-
-    try:
-        checked_directory(directory)
-    except ParameterError as error:
-        raise ParameterError("report", error.rule, error.value) from None
-
-
-def _attributes(kind: str, name: str, run: Any) -> dict[str, str]:
+def _attributes(name: str, run: Any) -> dict[str, str]:
     """What a report is of."""
     import json
 
-    from circuitsim.files import provenance
-
-    return {
-        "title": f"How a network classifies {name}",
-        "report": kind,
-        "dataset": name,
-        "run": json.dumps(run.plain()),
-        "sharing": "none" if run.sharing is None else str(run.sharing),
-        "citation": provenance.CITATION,
-    }
+    sharing = "none" if run.sharing is None else str(run.sharing)
+    return {"dataset": name, "run": json.dumps(run.plain()), "sharing": sharing}
 
 
-def _check_new(path: Path, attributes: dict[str, str]) -> None:
-    """Refuse to replace what is no report of the same network and images."""
-    from circuitsim.checks.validation import ParameterError
-    from circuitsim.files import netcdf
-
-    if not path.exists():
-        return
-    try:
-        there = netcdf.attributes(path, "a report")
-    except ParameterError:
-        there = {}
-    if any(there.get(name) != attributes[name] for name in ("dataset", "run")):
-        raise cli.UsageError(
-            f"--report {path.parent}: holds the report of another network or of other images; name "
-            "another directory, or give --overwrite to replace it"
-        )
-
-
-def _write(options: argparse.Namespace, made: Any, attributes: dict[str, str]) -> None:
-    """Write a report, its figure last."""
+def _write(options: argparse.Namespace, kind: str, made: Any, attributes: dict[str, str]) -> None:
     from circuitsim import plots
-    from circuitsim.files import netcdf, own_directory, provenance
 
-    kind = attributes["report"]
+    name = attributes["dataset"]
+    further = {"title": f"How a network classifies {name}", "report": kind}
     figure = getattr(plots, kind)(made)
-    stem = own_directory(options.report) / kind
-    attributes |= provenance.versions() | provenance.made_here()
-    attributes["command_line"] = options.command_line
-    with netcdf.writing(stem.with_suffix(".nc")) as add:
-        add(made.assign_attrs(made.attrs | attributes), None)
-    for ending in (".pdf", ".png"):
-        plots.save(figure, stem.with_suffix(ending))
-    print(f"\nwritten: {stem}{{.nc,.pdf,.png}}")
+    reports.write(options.report, kind, made, figure, attributes | further, options.command_line)
 
 
 def loaded(run: Path, threads: int | None) -> Any:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitsim.commands import cli
+from circuitsim.commands import cli, reports
 from circuitsim.commands.images import add_data, load_data
 
 if TYPE_CHECKING:
-    from circuitsim.engines.batch import Array
-    from circuitsim.studies.sweep import Cell, Study
-    from circuitsim.vision.readout import Result
+    from circuitsim.studies.readouts import Circuits
 
 HELP = "classify images with the weights that a sweep's circuits have learned"
 DESCRIPTION = (
@@ -27,9 +24,10 @@ DESCRIPTION = (
     "neighbours; the readout is a ridge regression, solved in closed form, its penalty chosen with "
     "every tenth image to learn from. Beside them stand what the layer has to beat, with the same "
     "readout: kernels of random numbers, shared, and the pixels themselves; intervals are "
-    "Wilson's, of 95 %, over draws of as many test images. Colour images need a sweep with "
-    "--channels 3; channels differ with --initial-mean gabor, where else all are nearly the same "
-    "blur."
+    "Wilson's, of 95 %, over draws of as many test images. With --repeats the trials are parted "
+    "into several layers, and the mean stands with its interval of 95 % over these, too. Colour "
+    "images need a sweep with --channels 3; channels differ with --initial-mean gabor, where else "
+    "all are nearly the same blur."
 )
 
 
@@ -64,98 +62,76 @@ def add_options(p: argparse.ArgumentParser) -> None:
         metavar="P",
         help="rows, and columns, of positions that are averaged over; 1: none",
     )
+    p.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="R",
+        help="layers into which the trials are parted, each with as many channels",
+    )
+    p.add_argument(
+        "--report",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="write readout.* there: kernels before and after the sleep, SNR over presentations, "
+        "and accuracies, as a figure with its data; made if need be",
+    )
+    p.add_argument("--overwrite", action="store_true", help="replace a report of something else")
 
 
 def body(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from functools import partial
-
     from circuitsim.checks.validation import ParameterError
     from circuitsim.commands.progress import line
-    from circuitsim.vision.readout import Grid, pixels, readout
+    from circuitsim.studies import readouts
 
-    study, cells, learned = _circuits(options)
+    found = _circuits(options)
+    study, cell = found.study, found.cells[0]
     dataset = load_data(options, options.dataset)
-    rows, columns, colours = dataset.train.images.shape[1:]
-    if study.channels != colours:
-        raise ParameterError(
-            "weights",
-            f"have {study.channels} channel{'s' if study.channels > 1 else ''}, and images of "
-            f"{dataset.name} have {colours}; run the sweep with --channels {colours}",
-            str(options.weights),
-        )
-    grid = Grid((rows, columns), cells[0].k, cells[0].neurons)
-    found: dict[str, Result] = {}
+    attributes = {
+        "dataset": dataset.name,
+        "study": study.to_json(),
+        "cell": cell.to_json(),
+        "pooling": str(options.pooling),
+        "repeats": str(options.repeats),
+    }
+    if options.report is not None:
+        reports.checked(options.report, "readout", attributes, options.overwrite)
     with line() as progress:
-
-        def advanced(finished: int, done: float) -> None:
-            progress((finished + done) / 5)
-
-        for name, weights in _variants(study, cells, learned):
-            found[name] = readout(
-                weights, grid, dataset, options.pooling, partial(advanced, len(found))
-            )
-        found["raw pixels"] = pixels(dataset)
-    n, side = len(cells), grid.side
+        try:
+            made = readouts.evaluate(found, dataset, options.pooling, options.repeats, progress)
+        except ParameterError as error:
+            given = str(options.weights) if error.parameter == "weights" else error.value
+            raise ParameterError(error.parameter, error.rule, given) from None
+    n, colours = len(found.cells) // options.repeats, study.channels
+    layers = f"{options.repeats} layers" if options.repeats > 1 else "layer"
     print(
         f"{dataset.name}: {len(dataset.train)} images to learn from, {len(dataset.test)} to test\n"
-        f"layer: {n} channel{'s' if n > 1 else ''}, {side} x {side} positions with stride "
-        f"{grid.geometry.stride}, kernels of {grid.kernel} x {grid.kernel} x {colours}\n"
-        f"sleep: rule {study.rule}, gamma = {cells[0].gamma:g}, alpha = {cells[0].alpha:g}, "
+        f"{layers}: {n} channel{'s' if n > 1 else ''}, {made.side} x {made.side} positions with "
+        f"stride {made.stride}, kernels of {cell.k} x {cell.k} x {colours}\n"
+        f"sleep: rule {study.rule}, gamma = {cell.gamma:g}, alpha = {cell.alpha:g}, "
         f"{study.presentations} presentations\n"
     )
-    print(
-        f"{'weights':<16}{'test accuracy':>15}{'interval':>17}{'on training images':>20}"
-        f"{'penalty':>10}"
-    )
-    for name, result in found.items():
-        print(_line(name, result))
+    print(readouts.table(made))
+    if options.report is not None:
+        from circuitsim import plots
+
+        attributes |= {"title": f"How weights of a sweep classify {dataset.name}"}
+        figure = plots.slept(made)
+        reports.write(options.report, "readout", made, figure, attributes, options.command_line)
     return 0
 
 
-def _circuits(options: argparse.Namespace) -> tuple[Study, list[Cell], Array]:
-    """The sweep, the circuits chosen, and their weights (neuron, input, circuit)."""
+def _circuits(options: argparse.Namespace) -> Circuits:
     from circuitsim.checks.validation import ParameterError
-    from circuitsim.studies import sweep
-    from circuitsim.studies.sweep import Cell
+    from circuitsim.studies import readouts
 
-    path = options.weights
+    point = {name: getattr(options, name) for name in ("k", "neurons", "gamma", "alpha")}
     try:
-        study = sweep.study_in(path)
-        point = {
-            name: sweep.only(name, getattr(study, name), getattr(options, name))
-            for name in ("k", "neurons", "gamma", "alpha")
-        }
-        weights = sweep.load_weights(path, point["k"], point["neurons"])
+        return readouts.circuits(options.weights, **point)
     except FileNotFoundError as error:
         raise cli.UsageError(f"--weights: {error}") from None
     except ParameterError as error:
         name = "weights" if error.parameter == "file" else error.parameter
         raise ParameterError(name, error.rule, error.value) from None
-    for name, values in study.further.items():
-        if len(values) > 1:
-            raise ParameterError("weights", f"has several {name}; one is needed", str(path))
-    weights = weights.sel(gamma=point["gamma"], alpha=point["alpha"]).isel(neurons=0)
-    weights = weights.isel(dict.fromkeys(study.further, 0))
-    settings = study.points[0]
-    cells = [Cell(trial=trial, settings=settings, **point) for trial in range(study.trials)]
-    return study, cells, weights.transpose("neuron", "input", "trial").to_numpy()
-
-
-def _variants(study: Study, cells: list[Cell], learned: Array) -> Iterator[tuple[str, Array]]:
-    import numpy as np
-
-    before = np.stack([study.initial_weights(cell) for cell in cells], axis=-1)
-    yield "before sleep", before
-    yield "after sleep", learned
-    yield "exactly shared", np.broadcast_to(before.mean(axis=0), before.shape)
-    random = np.random.default_rng(0).standard_normal(before.shape[1:])
-    yield "random kernels", np.broadcast_to(random, before.shape)
-
-
-def _line(name: str, result: Result) -> str:
-    low, high = (100 * end for end in result.interval)
-    return (
-        f"{name:<16}{f'{100 * result.accuracy:.2f} %':>15}{f'{low:.1f} to {high:.1f}':>17}"
-        f"{f'{100 * result.train_accuracy:.2f} %':>20}{result.penalty:>10g}"
-    )

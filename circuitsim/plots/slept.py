@@ -1,4 +1,4 @@
-"""A layer of a network whose pools have slept in the circuit: kernels, SNR and accuracy."""
+"""Pools that have slept in the circuit, as a layer: kernels, SNR and accuracy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def slept(dataset: xr.Dataset) -> Figure:
     Parameters
     ----------
     dataset : xarray.Dataset
-        As `circuitsim.studies.slept.evaluate` makes it.
+        As `circuitsim.studies.slept.evaluate`, or `circuitsim.studies.readouts.evaluate`, makes it.
 
     Returns
     -------
@@ -72,6 +72,10 @@ def _accuracies(axis: Axes, dataset: xr.Dataset) -> None:
     places = np.arange(len(top1))
     errors = np.maximum(np.abs(interval - top1[:, None]).T, 0)
     axis.errorbar(top1, places, xerr=errors, fmt="o", color=COLOURS[0], markersize=4, lw=1.2)
+    if dataset.sizes.get("repeat", 1) > 1:
+        each = 100 * dataset["accuracy"].transpose("repeat", "state").to_numpy()
+        axis.plot(each.T, places, "|", color="0.4", markersize=5)
+    axis.margins(x=0.05)
     axis.axvline(top1[0], color="black", lw=THIN, ls="--")
     names = [str(name).replace("asleep, ", "asleep\n") for name in dataset["state"].to_numpy()]
     axis.set_yticks(places, names)

@@ -15,6 +15,7 @@ from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset, ImageSet
+from circuitsim.vision.evaluation import wilson
 from circuitsim.vision.geometry import Geometry
 
 __dir__ = own(__name__, "PENALTIES")
@@ -128,10 +129,9 @@ class Result:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's interval of 95 % for the accuracy, over draws of as many test images."""
-        n, p, z = max(self.n_tested, 1), self.accuracy, 1.959964
-        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-        return middle - half, middle + half
+        number = np.array(max(self.n_tested, 1))
+        low, high = wilson(self.accuracy * number, number)
+        return float(low), float(high)
 
 
 def readout(

@@ -8,16 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
+import xarray as xr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
-from scipy.stats import binomtest
 from sklearn.linear_model import Ridge
 
 from circuitsim.checks.validation import ParameterError
 from circuitsim.commands import cli
 from circuitsim.commands import readout as classify_readout
+from circuitsim.measures import snr_w
 from circuitsim.running import results
+from circuitsim.studies.readouts import circuits
 from circuitsim.studies.sweep import Study, run_cells
 from circuitsim.vision.datasets import Dataset, ImageSet, load
 from circuitsim.vision.readout import PENALTIES, Grid, _pooled, pixels, readout
@@ -204,6 +207,40 @@ def test_command(sweep):
     assert command("--weights", sweep["good"], "--k", 3, "--gamma", 0.01) == (0, out, "")
 
 
+@pytest.mark.slow
+def test_repeats_are_layers_of_their_own(sweep, tmp_path):
+    """Each of some of the trials; the report has every number, and is not replaced by another."""
+    options = ["--weights", sweep["good"], "--k", 3, "--gamma", 0.01]
+    reported = [*options, "--repeats", 3, "--report", tmp_path / "report"]
+    code, out, err = command(*reported)
+    assert (code, err) == (0, "")
+    assert "3 layers: 2 channels" in out
+    made = xr.load_dataset(tmp_path / "report" / "readout.nc", engine="h5netcdf")
+    digits, grid = load("digits"), Grid((8, 8), 3, 36)
+    found = circuits(sweep["good"], k=3, gamma=0.01)
+    for repeat, trials in enumerate(([0, 1], [2, 3], [4, 5])):
+        for state, weights in (("before sleep", found.before), ("after sleep", found.after)):
+            accuracy = made.accuracy.sel(state=state, repeat=repeat)
+            assert float(accuracy) == readout(weights[..., trials], grid, digits).accuracy
+    accuracies = made.accuracy.sel(state="after sleep").to_numpy()
+    interval = scipy.stats.t(2, accuracies.mean(), scipy.stats.sem(accuracies)).interval(0.95)
+    half = made.repeats_interval.sel(state="after sleep")
+    assert float(half) == pytest.approx((interval[1] - interval[0]) / 2)
+    assert np.isnan(made.repeats_interval.sel(state="raw pixels"))
+    assert np.array_equal(made.kernels[1, :, :, :, 0, 4].to_numpy().reshape(36, 9),
+                          found.after[..., 4])  # fmt: skip
+    expected = [snr_w(w) for w in np.moveaxis(found.after, -1, 0)]
+    assert made.snr_w[-1].to_numpy() == pytest.approx(expected)
+    assert sorted(p.suffix for p in (tmp_path / "report").iterdir()) == [".nc", ".pdf", ".png"]
+    assert command(*reported)[0] == 0
+    code, _, err = command(*options, "--report", tmp_path / "report")
+    assert code == 2
+    assert "holds a report of something else" in err
+    code, _, err = command(*options, "--repeats", 4)
+    assert code == 2
+    assert "--repeats 4: must divide the 6 trials of the sweep" in err
+
+
 @pytest.mark.parametrize(
     ("file", "arguments", "code", "text"),
     [
@@ -254,7 +291,7 @@ def test_the_readout_of_pixels_is_a_ridge_regression(rng):
     right = model.predict(test).argmax(axis=1) == dataset.test.labels
     assert found.accuracy == pytest.approx(right.mean(), abs=1e-12)
     low, high = found.interval
-    expected = binomtest(int(right.sum()), len(test)).proportion_ci(method="wilson")
+    expected = scipy.stats.binomtest(int(right.sum()), len(test)).proportion_ci(method="wilson")
     assert (low, high) == pytest.approx((expected.low, expected.high))
 
 
