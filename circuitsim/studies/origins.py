@@ -52,12 +52,22 @@ class Origin:
 
 
 def read(given: str) -> Origin:
-    """Read the weights that ``--initial`` names; raises `ParameterError` if there are none.
+    """Read the weights that ``--initial`` names.
 
     Parameters
     ----------
     given : str
         ``RUN:LAYER``, a layer of a trained network, or ``FILE.npz``, arrays of weights.
+
+    Returns
+    -------
+    Origin
+        Its `Origin.pools` are what `circuitsim.simulate` takes as ``w_init``.
+
+    Raises
+    ------
+    ParameterError
+        If there are none, or they are not what they should be.
     """
     name = os.fspath(given)
     if name.endswith(".npz"):

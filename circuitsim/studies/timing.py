@@ -71,27 +71,36 @@ def seconds(study: Any, cells: Sequence[Any], jobs: int) -> tuple[float, float]:
 
 
 def _time(study: Any, job: tuple[Any, ...]) -> _Timing:
-    short, long = registry.get(study.engine, study.codegen).pilot(study.presentations)
+    engine = registry.get(study.engine, study.codegen)
+    short, long = engine.pilot(study.presentations)
 
     def measured(presentations: int) -> float:
         started = time.perf_counter()
         replace(study, presentations=presentations).run(job)
         return time.perf_counter() - started
 
-    first, second = measured(short), measured(long)
+    def of_length(presentations: int) -> tuple[float, float]:
+        """Seconds to compile what is of this length alone, as Cython does, and to run."""
+        first = measured(presentations)
+        again = first if engine.codegen == "numpy" else measured(presentations)
+        return max(first - again, 0.0), min(first, again)
+
+    first = measured(short)
     if short == long:
+        second = measured(long)
         run = second * study.presentations / long
         return _Timing(_synapses(job[0]), max(first - second, 0.0), 0.0, run)
+    compiling, second = of_length(long)
     # The first run of all has made ready what takes longer than it; so the short one is run again,
     # and the long one is made long enough to tell the time of a presentation from all else.
     ready = measured(short)
     while second < 2 * ready and second - ready < _ENOUGH and long < study.presentations:
         long = min(4 * long, study.presentations)
-        second = measured(long)
+        compiling, second = of_length(long)
     run = second + max(second - ready, 0.0) / (long - short) * (study.presentations - long)
-    threads = registry.get(study.engine, study.codegen).threads
-    once = max(first - ready, 0.0)
-    return _Timing(_synapses(job[0]), once if threads else 0.0, 0.0 if threads else once, run)
+    once = max(first - ready, 0.0) + compiling
+    of_all = engine.threads
+    return _Timing(_synapses(job[0]), once if of_all else 0.0, 0.0 if of_all else once, run)
 
 
 def _synapses(cell: Any) -> int:
