@@ -13,7 +13,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -29,6 +29,10 @@ EXIT_FAILED = 1  # the machine's failure, or a part of the work that failed
 EXIT_USER = 2  # the user's mistake
 EXIT_INTERRUPTED = 130  # of other signals that end a command: 128 and the signal's number
 
+
+# Options without effect on numbers, with how many words they take: no result records them.
+_HOW = {"--cells": 1, "--jobs": 1, "--keep": 0, "--merge": 0, "--overwrite": 0, "--retry-failed": 0,
+        "--scheduler": 1, "--scheduler-file": 1, "--workers": 1}  # fmt: skip
 
 _LIMITS = {
     errno.ENOSPC: "the disk is full",
@@ -195,7 +199,7 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
         parsed = made.parse_args(arguments)
         given = sys.argv[1:] if arguments is None else arguments
         parsed.prog = prog
-        parsed.command_line = shlex.join([*prog.split(), *given])
+        parsed.command_line = recorded(prog, given)
         parsed.kept = kept  # gives what to say of finished work, if the command is stopped
         interrupts.check()
         return command.body(parsed)
@@ -261,6 +265,27 @@ def run(command: Any, prog: str, arguments: list[str] | None = None) -> int:
             signal.signal(number, handler)
         if threading.excepthook is tell_unless_starved:
             threading.excepthook = hook
+
+
+def recorded(prog: str, given: Sequence[str]) -> str:
+    """Return a command as results record it: what makes the same numbers again.
+
+    Examples
+    --------
+    >>> recorded("sweep", ["--jobs", "2", "--k", "3", "--overwrite", "--jobs=3"])
+    'sweep --k 3'
+    """
+    words = [*prog.split()]
+    left_out = 0
+    for word in given:
+        name, sign, _ = word.partition("=")
+        if name in _HOW:
+            left_out = 0 if sign else _HOW[name]
+        elif left_out:
+            left_out -= 1
+        else:
+            words.append(word)
+    return shlex.join(words)
 
 
 def _open_streams() -> None:

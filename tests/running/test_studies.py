@@ -410,7 +410,9 @@ def test_slurm_script(finished, tmp_path):
     done = subprocess.run(["bash", "-c", merge], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_same_data(output, finished)
-    assert cs.load(output).attrs["command_line"].endswith("--merge")
+    line = cs.load(output).attrs["command_line"]  # of the study, not of its last part
+    assert "--gamma" in line
+    assert not {"--merge", "--jobs", "--overwrite"} & set(shlex.split(line))
     assert [path.name for path in tmp_path.iterdir()] == [place.name]
 
 
