@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import importlib
+import inspect
 import io
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,10 +24,63 @@ def command(*arguments, module="sweep"):
     return [sys.executable, "-m", f"circuitsim.{module}", *map(str, arguments)]
 
 
-def run(*arguments, module="sweep", **options):
-    return subprocess.run(
-        command(*arguments, module=module), capture_output=True, text=True, check=False, **options
+class Forked(subprocess.Popen):
+    """A command in a process of its own that imports nothing anew: it is forked from `nursery`.
+
+    Else it is what `command` would start: arguments, streams, environment, exit code, signals, end.
+    Where a system cannot do this, it is started plainly.
+    """
+
+    def _execute_child(self, *given, **more):
+        options = inspect.signature(super()._execute_child).bind(*given, **more).arguments
+        _, _, module, *arguments = options["args"]
+        environment = os.environ if options["env"] is None else options["env"]
+        wanted = {
+            "module": module,
+            "arguments": arguments,
+            "environment": {os.fsdecode(k): os.fsdecode(v) for k, v in environment.items()},
+            "directory": os.path.abspath(options["cwd"] or "."),
+            "session": bool(options["start_new_session"]),
+        }
+        streams = [options["p2cread"], options["c2pwrite"], options["errwrite"]]
+        text = json.dumps(wanted).encode()
+        connection = _nursery()
+        socket.send_fds(
+            connection,
+            [len(text).to_bytes(8, "big")],
+            [number if given == -1 else given for number, given in enumerate(streams)],
+        )
+        connection.sendall(text)
+        self.pid = int.from_bytes(connection.recv(8), "big")
+        self._child_created = True
+        self._close_pipe_fds(
+            *(
+                options[name]
+                for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+            )
+        )
+
+
+@functools.cache
+def _nursery():
+    mine, its = socket.socketpair()
+    subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("nursery.py"), str(its.fileno())],
+        pass_fds=[its.fileno()],
     )
+    its.close()
+    # The processes that it forks become children of this one.
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    return mine
+
+
+def run(*arguments, module="sweep", start=Forked, **options):
+    with start(
+        command(*arguments, module=module), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, **options,
+    ) as process:  # fmt: skip
+        said, told = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, said, told)
 
 
 def run_here(*arguments, module="sweep"):

@@ -358,26 +358,46 @@ def test_the_study_that_is_added(tmp_path):
     # Kernels in NumPy: Numba would compile anew what stands in another place.
     (tmp_path / "numba.py").write_text("raise ImportError\n")
 
-    def circuitsim(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "circuitsim", *arguments],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
+    # One process gives all the commands: what a start costs is not paid for each.
+    (tmp_path / "all.py").write_text(
+        "import json, sys\n"
+        "from contextlib import redirect_stderr, redirect_stdout\n"
+        "from io import StringIO\n"
+        "from circuitsim.commands.main import main\n"
+        "def said(arguments):\n"
+        "    out, err = StringIO(), StringIO()\n"
+        "    with redirect_stdout(out), redirect_stderr(err):\n"
+        "        try:\n"
+        "            code = main(arguments)\n"
+        "        except SystemExit as end:\n"
+        "            code = end.code\n"
+        "    return code, out.getvalue(), err.getvalue()\n"
+        "if __name__ == '__main__':\n"
+        "    print(json.dumps([said(each) for each in json.loads(sys.argv[1])]))\n"
+    )
     sizes = ["sizes", "--neurons", "3", "5", "--trials", "2", "--output", "out"]
-    done = circuitsim(*sizes, "--cell", "1")
+    given = [
+        [*sizes, "--cell", "1"],
+        ["status", "out/sizes.nc"],
+        [*sizes, "--keep"],
+        ["sizes", "--reproduce", "out/sizes.nc"],
+        ["--help"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "all.py", json.dumps(given)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    done = circuitsim("status", "out/sizes.nc")
-    assert "finished    1" in done.stdout, done.stderr
-    done = circuitsim(*sizes, "--keep")
-    assert done.returncode == 0, done.stderr
-    assert "1 of 2 circuits were there already" in done.stderr
+    part, status, whole, again, help_ = json.loads(done.stdout)
+    assert part[0] == 0, part
+    assert "finished    1" in status[1], status
+    assert whole[0] == 0, whole
+    assert "1 of 2 circuits were there already" in whole[2]
     assert {path.suffix for path in (tmp_path / "out").glob("sizes.*")} == {
         ".nc", ".pdf", ".png", ".md", ".cells",
     }  # fmt: skip
-    done = circuitsim("sizes", "--reproduce", "out/sizes.nc")
-    assert "identical" in done.stdout, done.stderr
-    assert "draw how alike" in circuitsim("--help").stdout
+    assert "identical" in again[1], again
+    assert "draw how alike" in help_[1]
 
 
 class Links(HTMLParser):

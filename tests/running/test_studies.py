@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from commands import assert_same_data, command, processes_with, run, wait_for
+from commands import Forked, assert_same_data, command, processes_with, run, wait_for
 
 import circuitsim as cs
 from circuitsim import files, status, studies, sweep
@@ -376,7 +376,7 @@ def test_parts_and_merge(finished, tmp_path, capsys):
     # Two processes at the same part at the same time, and a file that is bad.
     next((tmp_path / "out.cells").glob("*/*.npz")).write_bytes(b"")
     both = [
-        subprocess.Popen(command(*OPTIONS, "--output", output, "--cell", *range(6)),
+        Forked(command(*OPTIONS, "--output", output, "--cell", *range(6)),
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]  # fmt: skip
@@ -481,7 +481,7 @@ class Cluster:
 def test_on_a_dask_cluster_with_a_worker_that_is_killed(hard, tmp_path):
     output = tmp_path / "out.nc"
     with Cluster(tmp_path) as cluster:
-        process = subprocess.Popen(
+        process = Forked(
             command(*HARD, "--output", output, "--scheduler-file", cluster.file),
             stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -501,7 +501,7 @@ def test_a_worker_that_joins_late_with_another_version(tmp_path, capsys):
     )
     output = tmp_path / "out.nc"
     with Cluster(tmp_path, workers=0) as cluster:
-        process = subprocess.Popen(
+        process = Forked(
             command(*OPTIONS, "--output", output, "--scheduler-file", cluster.file),
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -518,12 +518,12 @@ def test_a_worker_that_joins_late_with_another_version(tmp_path, capsys):
     assert not list(tmp_path.glob("out.cells/*/*.npz"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_scheduler_that_is_killed(tmp_path):
     """Nothing is lost, and no circuit is blamed."""
     with Cluster(tmp_path) as cluster:
         address = json.loads(cluster.file.read_text())["address"]
-        process = subprocess.Popen(
+        process = Forked(
             command(*HARD, "--trials", 400, "--output", tmp_path / "c.nc", "--scheduler", address),
             stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -668,7 +668,7 @@ class Victim:
 
     def __init__(self, output, jobs):
         self.mark = str(uuid.uuid4())
-        self.process = subprocess.Popen(
+        self.process = Forked(
             command(*HARD, "--output", output, "--jobs", jobs),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -764,7 +764,7 @@ def test_killed_again_and_again(hard, tmp_path):
 
 def test_a_worker_that_is_killed_is_replaced(hard, tmp_path):
     output = tmp_path / "out.nc"
-    process = subprocess.Popen(
+    process = Forked(
         command(*HARD, "--output", output, "--jobs", 2), stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip

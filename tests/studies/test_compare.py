@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from commands import command, processes_with, wait_for
+from commands import Forked, command, processes_with, wait_for
 
 from circuitsim.checks.validation import ParameterError
 from circuitsim.classify import main
@@ -346,7 +346,7 @@ def test_stopped_and_gone_on_with(tmp_path, capsys):
         "--runs", runs, "--output", output,
     ]  # fmt: skip
     environment = {**os.environ, "CIRCUITSIM_TEST_MARK": str(tmp_path / "mark")}
-    process = subprocess.Popen(
+    process = Forked(
         command(*arguments, module="classify"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=environment,
     )  # fmt: skip

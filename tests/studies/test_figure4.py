@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from brian2 import ms
-from commands import command, interrupted_after, run, run_here
+from commands import Forked, command, interrupted_after, run, run_here
 from conftest import ROOT
 
 import circuitsim as cs
@@ -308,7 +308,7 @@ def test_one_companion_and_one_trial(tmp_path):
 def test_ctrl_c_ends_it_soon_and_leaves_nothing(tmp_path, options):
     module, *options = options.split()
     leader, follower = pty.openpty()
-    process = subprocess.Popen(
+    process = Forked(
         command(*options, "--presentations", 300_000, "--output", tmp_path / "figures",
                 module=module),
         stderr=follower, stdout=subprocess.PIPE, start_new_session=True,

@@ -12,7 +12,7 @@ import subprocess
 import numpy as np
 import pytest
 import xarray as xr
-from commands import command, contents, interrupted_after, run, run_here, wait_for
+from commands import Forked, command, contents, interrupted_after, run, run_here, wait_for
 
 import circuitsim as cs
 from circuitsim import studies, sweep
@@ -322,7 +322,7 @@ LONG = ["--k", "3", "--gamma", "0.1", "--trials", "20", "--presentations", "30",
 )
 def test_signals_end_it_before_the_rest_and_lose_nothing(tmp_path, number, code):
     output = tmp_path / "out.nc"
-    process = subprocess.Popen(
+    process = Forked(
         command(*LONG, "--output", output),
         stderr=subprocess.PIPE,
         text=True,
@@ -358,7 +358,7 @@ def test_ctrl_c_while_it_starts(tmp_path, imported):
 
 def test_progress_on_a_terminal(tmp_path):
     leader, follower = pty.openpty()
-    process = subprocess.Popen(
+    process = Forked(
         command(*SMALL, "--output", tmp_path / "out.nc"), stdout=subprocess.PIPE, stderr=follower
     )
     os.close(follower)
@@ -486,7 +486,7 @@ def test_mistakes_are_met_with_one_message(options, message, tmp_path, monkeypat
 
 def test_two_sweeps_with_one_output(tmp_path):
     output = tmp_path / "out.nc"
-    first = subprocess.Popen(command(*LONG, "--output", output), stderr=subprocess.DEVNULL)
+    first = Forked(command(*LONG, "--output", output), stderr=subprocess.DEVNULL)
     wait_for(lambda: (tmp_path / "out.cells" / "lock").exists())
     done = run(*LONG, "--output", output)
     assert done.returncode == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from commands import command, wait_for
+from commands import Forked, command, wait_for
 from PIL import Image
 from sklearn import metrics
 
@@ -182,7 +182,7 @@ def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path, capsys):
     arguments = ["train", *SMALL, "--epochs", 12, "--sharing", "instant", "--share-every", 7]
     whole, victim = tmp_path / "whole", tmp_path / "victim"
     assert classify.main([*map(str, arguments), "--output", str(whole)]) == 0
-    process = subprocess.Popen(command(*arguments, "--output", victim, module="classify"))
+    process = Forked(command(*arguments, "--output", victim, module="classify"))
     wait_for(lambda: (victim / "history.nc").exists(), step=0.002)
     process.kill()
     process.wait()
@@ -201,9 +201,7 @@ def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path, capsys):
 def test_an_interrupt_tells_how_to_go_on(tmp_path, sent, code):
     directory = tmp_path / "run"
     arguments = ["train", *SMALL, "--epochs", 10_000, "--output", directory]
-    process = subprocess.Popen(
-        command(*arguments, module="classify"), stderr=subprocess.PIPE, text=True
-    )
+    process = Forked(command(*arguments, module="classify"), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: (directory / "history.nc").exists())
     process.send_signal(sent)
     _, message = process.communicate(timeout=300)

@@ -1,0 +1,106 @@
+"""A process that has imported what commands import, and forks to run each of them.
+
+Started with one end of a socket; each message on it is a command: its module, arguments, environment,
+working directory, and with it three descriptors. The answer is the number of the new process, which is a
+child of whoever asked (see `commands.Forked`).
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+
+from circuitsim import processwide
+
+
+def prepared():
+    """Import what commands import; not what is compiled, which is kept where the environment says."""
+    import dask.array  # which xarray imports where it is installed
+    import h5netcdf
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure
+    import numba
+    import scipy.linalg
+    import xarray
+
+    processwide.ignore_local_preferences()
+    processwide.load_brian2()
+    # Its files in the temporary directory are of this process alone.
+    from brian2.utils.logger import BrianLogger
+
+    BrianLogger.tmp_log = BrianLogger.tmp_script = None
+    processwide.ignore_local_preferences(False)
+    for name in ("commands", "commands.campaign", "studies.registry", "running.runner",
+                 "engines.simulation", "vision"):  # fmt: skip
+        importlib.import_module(f"circuitsim.{name}")
+    return dask, h5netcdf, matplotlib, numba, scipy, xarray
+
+
+def asked(connection):
+    """The next command, and its descriptors; None at the end."""
+    size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    if not size:
+        return None, descriptors
+    missing, parts = int.from_bytes(size, "big"), []
+    while missing:
+        parts.append(connection.recv(missing))
+        missing -= len(parts[-1])
+    return json.loads(b"".join(parts)), descriptors
+
+
+def wait(connection):
+    """Fork for each command that is asked for; return it in the process that is to run it."""
+    while True:
+        wanted, descriptors = asked(connection)
+        if wanted is None:
+            os._exit(0)
+        reader, writer = os.pipe()
+        middle = os.fork()
+        if middle == 0:
+            pid = os.fork()
+            if pid:
+                os.write(writer, pid.to_bytes(8, "big"))
+                os._exit(0)
+            for descriptor in (reader, writer):
+                os.close(descriptor)
+            connection.close()
+            return wanted, descriptors
+        # Once the one in the middle is gone, the new one is the test's own.
+        os.waitpid(middle, 0)
+        connection.sendall(os.read(reader, 8))
+        for descriptor in (reader, writer, *descriptors):
+            os.close(descriptor)
+
+
+def become(wanted, descriptors):
+    """Be as a process that was started for this command alone."""
+    if wanted["session"]:
+        os.setsid()
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    os.chdir(wanted["directory"])
+    sys.argv = [wanted["module"], *wanted["arguments"]]
+    sys.path[0] = os.getcwd()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, buffering, closefd=False)
+        for number, mode, buffering in ((0, "r", -1), (1, "w", -1), (2, "w", 1))
+    )
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+if __name__ == "__main__":
+    given = socket.socket(fileno=int(sys.argv[1]))
+    kept = prepared()
+    gc.freeze()
+    command, streams = wait(given)
+    become(command, streams)
+    runpy.run_module(command["module"], run_name="__main__", alter_sys=True)
