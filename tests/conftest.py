@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from circuitsim import rules
@@ -73,14 +75,38 @@ def grid(**factors):
     )
 
 
+@pytest.fixture(scope="session")
+def common(tmp_path_factory):
+    """Directory of all parallel test processes."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory):
+def _cache(common):
     """Compile into a directory of these tests, not the user's."""
     if "CIRCUITSIM_CACHE" not in os.environ:
-        # Beside the directories of parallel test processes, so that they share it.
-        base = tmp_path_factory.getbasetemp()
-        base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-        os.environ["CIRCUITSIM_CACHE"] = str(base / "compiled")
+        os.environ["CIRCUITSIM_CACHE"] = str(common / "compiled")
+
+
+@pytest.fixture(scope="session")
+def once(common):
+    """Make what is only looked at once for all test processes: `once(name, make)`.
+
+    `make` is given a directory to write in, and what it returns is kept, too.
+    """
+
+    def made(name, make):
+        place = common / "once" / name
+        place.mkdir(parents=True, exist_ok=True)
+        kept = place / "returned.pickle"
+        with FileLock(place / "lock"):
+            if not kept.exists():
+                (place / "made").mkdir()
+                kept.write_bytes(pickle.dumps(make(place / "made")))
+        return place / "made", pickle.loads(kept.read_bytes())
+
+    return made
 
 
 @pytest.fixture(autouse=True)

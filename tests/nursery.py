@@ -1,8 +1,8 @@
 """A process that has imported what commands import, and forks to run each of them.
 
-Started with one end of a socket; each message on it is a command: its module, arguments, environment,
-working directory, and with it three descriptors. The answer is the number of the new process, which is a
-child of whoever asked (see `commands.Forked`).
+Started with one end of a socket. Each message on it is a command: its module, arguments, environment
+and working directory; three descriptors come with it. The answer is the number of the process,
+a child of whoever asked (see `commands.Forked`).
 """
 
 import gc
@@ -18,7 +18,7 @@ from circuitsim import processwide
 
 
 def prepared():
-    """Import what commands import; not what is compiled, which is kept where the environment says."""
+    """Import what commands import, but what is compiled: it is kept where the environment says."""
     import dask.array  # which xarray imports where it is installed
     import h5netcdf
     import matplotlib.backends.backend_agg
@@ -90,7 +90,7 @@ def become(wanted, descriptors):
     sys.path[0] = os.getcwd()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdin, sys.stdout, sys.stderr = (
-        open(number, mode, buffering, closefd=False)
+        open(number, mode, buffering, closefd=False)  # noqa: SIM115
         for number, mode, buffering in ((0, "r", -1), (1, "w", -1), (2, "w", 1))
     )
     if sys.stdout.isatty():

@@ -174,19 +174,21 @@ def test_what_is_shown_can_be_pasted_into_a_fresh_shell(page):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(once):
     """What pages take to be there: a sweep, an image, the figures, a trained classifier."""
-    place = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        assert run("sweep", shlex.split("--k 3 5 --gamma 0.01")) == 0
-        assert run("classify", shlex.split("train --output run")) == 0
-    digit = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
-    Image.fromarray(digit).save(place / "digit.png")
-    (place / "figures").mkdir()
-    for file in ROOT.glob("figures/*.nc"):
-        shutil.copy(file, place / "figures")
-    return place
+
+    def make(place):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(place)
+            assert run("sweep", shlex.split("--k 3 5 --gamma 0.01")) == 0
+            assert run("classify", shlex.split("train --output run")) == 0
+        digit = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(digit).save(place / "digit.png")
+        (place / "figures").mkdir()
+        for file in ROOT.glob("figures/*.nc"):
+            shutil.copy(file, place / "figures")
+
+    return once("pages", make)[0]
 
 
 def run(name, rest):

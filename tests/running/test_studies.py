@@ -48,12 +48,11 @@ def threaded(study, output, **options):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(once):
     """The result of an uninterrupted study."""
-    output = tmp_path_factory.mktemp("finished") / "out.nc"
-    summary = threaded(STUDY, output)
+    place, summary = once("finished", lambda place: threaded(STUDY, place / "out.nc"))
     assert (summary.total, summary.computed, summary.failures) == (SIZE, SIZE, [])
-    return output
+    return place / "out.nc"
 
 
 class Faulty(Executor):
@@ -657,10 +656,10 @@ HARD_STUDY = replace(STUDY, trials=40, presentations=600, rule="half_gated = r -
 
 
 @pytest.fixture(scope="module")
-def hard(tmp_path_factory):
-    output = tmp_path_factory.mktemp("hard") / "out.nc"
-    assert threaded(HARD_STUDY, output).failures == []
-    return output
+def hard(once):
+    place, summary = once("hard", lambda place: threaded(HARD_STUDY, place / "out.nc"))
+    assert summary.failures == []
+    return place / "out.nc"
 
 
 class Victim:

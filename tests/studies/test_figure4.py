@@ -54,20 +54,20 @@ def groups_of(file):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(once):
     """A small Figure 4, drawn by a process of its own."""
-    directory = tmp_path_factory.mktemp("figure4")
-    done = run(*SMALL, module="figure4", cwd=directory)
+    place, done = once("figure4", lambda place: run(*SMALL, module="figure4", cwd=place))
     assert done.returncode == 0, done.stderr
-    return directory / "figures", done
+    return place / "figures", done
 
 
 @pytest.fixture(scope="module")
-def small_companions(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("companions")
-    done = run(*SMALL_COMPANIONS, module="companions", cwd=directory)
+def small_companions(once):
+    place, done = once(
+        "companions", lambda place: run(*SMALL_COMPANIONS, module="companions", cwd=place)
+    )
     assert done.returncode == 0, done.stderr
-    return directory / "figures", done
+    return place / "figures", done
 
 
 # -- what comes out -----------------------------------------------------------------------------

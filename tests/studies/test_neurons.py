@@ -22,21 +22,23 @@ STIMULI, SHAPE = 150, (9, 8, 3)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(once):
     """Stimuli, and networks: two seeds of one kind, and one that sleeps."""
-    place = tmp_path_factory.mktemp("neurons")
-    rng = np.random.default_rng(0)
-    data = datasets.from_arrays(rng.integers(0, 256, (60, *SHAPE), dtype=np.uint8),
-                                np.arange(60) % 3)  # fmt: skip
-    for name, seed, sharing in (("lc-0", 0, None), ("lc-1", 1, None), ("asleep", 0, "instant")):
-        every = None if sharing is None else 2
-        training = Training(epochs=1, batch_size=16, seed=seed, share_every=every)
-        how = None if sharing is None else Sharing(sharing)
-        Run.new(data, training, how, width=3).carry_out(place / name, data, lambda *_: None)
-    (place / "stimuli").mkdir()
-    for n, image in enumerate(rng.integers(0, 256, (STIMULI, *SHAPE), dtype=np.uint8)):
-        Image.fromarray(image).save(place / "stimuli" / f"{n:03}.png")
-    return place
+
+    def make(place):
+        rng = np.random.default_rng(0)
+        data = datasets.from_arrays(rng.integers(0, 256, (60, *SHAPE), dtype=np.uint8),
+                                    np.arange(60) % 3)  # fmt: skip
+        for name, seed, sharing in (("lc-0", 0, None), ("lc-1", 1, None), ("asleep", 0, "instant")):
+            every = None if sharing is None else 2
+            training = Training(epochs=1, batch_size=16, seed=seed, share_every=every)
+            how = None if sharing is None else Sharing(sharing)
+            Run.new(data, training, how, width=3).carry_out(place / name, data, lambda *_: None)
+        (place / "stimuli").mkdir()
+        for n, image in enumerate(rng.integers(0, 256, (STIMULI, *SHAPE), dtype=np.uint8)):
+            Image.fromarray(image).save(place / "stimuli" / f"{n:03}.png")
+
+    return once("neurons", make)[0]
 
 
 def features(home, layer, run="lc-0"):

@@ -45,14 +45,13 @@ def test_pools_of_a_layer_are_put_back_where_they_were(size, kernel, stride):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("trained") / "run"
-    done = run_here(
-        "train", "--dataset", "digits", "--width", 2, "--epochs", 1, "--jobs", 1, "--output",
-        directory, module="classify",
-    )  # fmt: skip
+def trained(once):
+    options = ["--dataset", "digits", "--width", "2", "--epochs", "1", "--jobs", "1", "--output"]
+    place, done = once(
+        "trained", lambda place: run_here("train", *options, place / "run", module="classify")
+    )
     assert done.returncode == 0, done.stderr
-    return directory
+    return place / "run"
 
 
 @pytest.fixture(scope="module")

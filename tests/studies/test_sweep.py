@@ -33,12 +33,11 @@ def in_process(*arguments):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(once):
     """A finished small sweep."""
-    directory = tmp_path_factory.mktemp("sweep")
-    done = run(*SMALL, "--output", directory / "out.nc")
+    place, done = once("sweep", lambda place: run(*SMALL, "--output", place / "out.nc"))
     assert done.returncode == 0, done.stderr
-    return directory, done
+    return place, done
 
 
 # -- what comes out -----------------------------------------------------------------------------
