@@ -74,11 +74,11 @@ def _nursery():
     return mine
 
 
-def run(*arguments, module="sweep", start=Forked, **options):
-    with start(
-        command(*arguments, module=module), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, **options,
-    ) as process:  # fmt: skip
+def run(*arguments, module="sweep", program=None, **options):
+    whole = [sys.executable, "-m", program or f"circuitsim.{module}", *map(str, arguments)]
+    with Forked(
+        whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
         said, told = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, said, told)
 

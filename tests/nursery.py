@@ -1,7 +1,7 @@
 """A process that has imported what commands import, and forks to run each of them.
 
-Started with one end of a socket. Each message on it is a command: its module, arguments, environment
-and working directory; three descriptors come with it. The answer is the number of the process,
+Started with one end of a socket. Each message on it is a command: its module, arguments, working
+directory and environment; three descriptors come with it. The answer is the number of the process,
 a child of whoever asked (see `commands.Forked`).
 """
 

@@ -24,6 +24,7 @@ from html.parser import HTMLParser
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from commands import run as run_forked
 from conftest import ROOT
 from PIL import Image
 
@@ -431,12 +432,7 @@ def built_site(base, gallery):
         shutil.copytree(ROOT / folder, base / folder, ignore=ignored)
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
     strict += [] if gallery else ["-D", "plot_gallery=0"]
-    built = subprocess.run(
-        [sys.executable, "-m", "sphinx", *strict, str(base / "docs"), str(base / "site")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    built = run_forked(*strict, base / "docs", base / "site", program="sphinx")
     assert built.returncode == 0, built.stderr
     return base / "site"
 
