@@ -37,6 +37,8 @@ class Row:
     gap : float
         Share of the gap between lc and conv that the variant closes, by the means over the seeds
         that all three have; NaN if conv is not better than lc.
+    gap_error : float
+        Standard error of that ratio of means over seeds, in which the three belong together.
     snr_before : float
         SNR_w before the last sleep of an epoch, geometric mean over layers, seeds and epochs.
     snr : float
@@ -55,6 +57,7 @@ class Row:
     spread: float
     train: float
     gap: float
+    gap_error: float
     snr_before: float
     snr: float
     seconds: float
@@ -82,7 +85,7 @@ def _row(point: xr.Dataset, all_variants: xr.Dataset) -> Row:
         float(test[there].mean()) if there.any() else math.nan,
         float(test[there].std(ddof=1)) if there.sum() > 1 else math.nan,
         float(last["train_top1"].to_numpy()[there].mean()) if there.any() else math.nan,
-        _gap(all_variants.isel(epoch=-1)["test_top1"], str(point["variant"].item())),
+        *_gap(all_variants.isel(epoch=-1)["test_top1"], str(point["variant"].item())),
         geometric_mean(point["snr_w_before_sleep"].to_numpy()),
         geometric_mean(last["snr_w"].to_numpy()),
         float(point["seconds"].min()),
@@ -90,16 +93,22 @@ def _row(point: xr.Dataset, all_variants: xr.Dataset) -> Row:
     )
 
 
-def _gap(accuracy: xr.DataArray, variant: str) -> float:
+def _gap(accuracy: xr.DataArray, variant: str) -> tuple[float, float]:
+    none = math.nan, math.nan
     names = accuracy["variant"].to_numpy()
     if variant in ("conv", "lc") or not {"conv", "lc"} <= set(names):
-        return math.nan
+        return none
     three = accuracy.sel(variant=["lc", variant, "conv"]).transpose("seed", "variant").to_numpy()
     three = three[np.isfinite(three).all(axis=1)]
     if not len(three):
-        return math.nan
-    lc, this, conv = three.mean(axis=0)
-    return float((this - lc) / (conv - lc)) if conv > lc else math.nan
+        return none
+    closed, whole = three[:, 1] - three[:, 0], three[:, 2] - three[:, 0]
+    if not whole.mean() > 0:
+        return none
+    gap = closed.mean() / whole.mean()
+    # The usual estimate for a ratio of means: what is left of `closed` after `gap * whole`.
+    left = (closed - gap * whole).std(ddof=1) if len(three) > 1 else math.nan
+    return float(gap), float(left / math.sqrt(len(three)) / whole.mean())
 
 
 def geometric_mean(values: NDArray[np.float64]) -> float:
@@ -135,7 +144,8 @@ def _cells(row: Row, seeds: int) -> tuple[str, ...]:
         + (f" ± {100 * row.spread:.2f}" if math.isfinite(row.spread) else ""),
         f"{row.seeds}/{seeds}",
         _shown(100 * row.train, ".2f"),
-        _shown(100 * row.gap, ".0f"),
+        _shown(100 * row.gap, ".0f")
+        + (f" ± {100 * row.gap_error:.0f}" if math.isfinite(row.gap_error) else ""),
         _snr(row.snr_before),
         _snr(row.snr),
         _shown(row.seconds, ".3g"),
@@ -179,6 +189,13 @@ def _snr(value: float) -> str:
     return "∞" if value > 0.999 * measures.SAME_SNR_W else _shown(value, ".3g")
 
 
+_SCHEDULES = {
+    "constant": "at a constant learning rate",
+    "cosine": "with a cosine schedule",
+    "step": "with a learning rate that is 0.25 times as high after half and three quarters of them",
+}
+
+
 def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
     """Describe the figure, its settings and its table, as Markdown."""
     found = rows(data)
@@ -202,11 +219,12 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         "Bands and bars are one standard deviation over seeds."
         + (" The first layer is convolutional in all of them." if comparison.first_conv else ""),
         f"All networks are trained with AdamW for {comparison.epochs} epochs of batches of "
-        f"{comparison.batch_size}, with a cosine schedule, on all training images, and what counts "
-        "is the accuracy on test images after the last epoch. The gap closed is "
-        "(variant - lc)/(conv - lc), of means over the seeds that all three have; it is left out "
-        "where conv is no better than lc. Seconds are those of the fastest epoch, with one thread; "
-        "other work on the machine makes them longer. Asleep is the median over epochs. Training "
+        f"{comparison.batch_size}, {_SCHEDULES[comparison.schedule]}, on all training images, and "
+        "what counts is the accuracy on test images after the last epoch. The gap closed is "
+        "(variant - lc)/(conv - lc), of means over the seeds that all three have, ± the standard "
+        "error of that ratio over seeds; it is left out where conv is no better than lc. Seconds "
+        "are those of the fastest epoch, with one thread; other work on the machine makes them "
+        "longer. Asleep is the median over epochs. Training "
         "accuracy is measured while the network changes, in the last epoch. SNRs are geometric "
         "means over layers and seeds, that before sleep over epochs too. "
         + (

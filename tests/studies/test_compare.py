@@ -170,7 +170,9 @@ def test_table():
     assert (instant.test, instant.seeds, instant.rate) == pytest.approx((0.65, 2, 1e-3))
     # Without the third seed: (0.65 - 0.45) / (0.75 - 0.45)
     assert instant.gap == pytest.approx(2 / 3)
-    assert np.isnan([conv.gap, lc.gap, conv.snr, lc.snr_before]).all()
+    # By hand: (0.1, 0.3) - 2/3 (0.2, 0.4) = (-1, 1)/30, whose mean's error is 1/30, over 0.3.
+    assert instant.gap_error == pytest.approx(1 / 9)
+    assert np.isnan([conv.gap, lc.gap, conv.gap_error, conv.snr, lc.snr_before]).all()
     assert (lc.snr, instant.snr_before) == pytest.approx((6.0, 2.0))
     assert (lc.seconds, lc.asleep) == pytest.approx((2.0, 0.25))
 
@@ -222,7 +224,7 @@ def test_report_is_drawn_again_from_its_data(made, tmp_path, capsys):
 
 def test_weights_that_become_the_same_are_drawn(tmp_path):
     """SNRs without limit in some epochs, or in all."""
-    comparison = Comparison(seeds=1, epochs=2, paddings=(0,))
+    comparison = Comparison(seeds=1, epochs=2, paddings=(0,), schedule="step")
     done, _ = trained(
         comparison,
         lambda job: result(comparison, job, 0.3, (np.inf,) * 4 if job.variant != "conv" else ()),
@@ -232,7 +234,9 @@ def test_weights_that_become_the_same_are_drawn(tmp_path):
     written(comparison, done, tmp_path / "classifiers.nc")
     redraw = ["compare", "--redraw", tmp_path / "classifiers.nc", "--output", tmp_path]
     assert main(list(map(str, redraw))) == 0
-    assert "| ∞ " in (tmp_path / "classifiers.md").read_text()
+    caption = (tmp_path / "classifiers.md").read_text()
+    assert "| ∞ " in caption
+    assert "0.25 times as high after half and three quarters of them" in caption
 
 
 def test_damaged_data(made, tmp_path):
