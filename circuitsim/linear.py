@@ -85,6 +85,8 @@ def signal_matrix(
     number = circuit.n_neurons or n_neurons
     plasticity = Plasticity(rule)
     found = _matrices(circuit, plasticity, number, None, presentation, dt, seed)
+    if len(found) > 1:
+        raise ParameterError("circuit", "must be one; its arrays stand for several", len(found))
     return found[0]
 
 
@@ -198,6 +200,11 @@ def _matrices(
     if len(lengths) > 1:
         raise ParameterError("circuit", "arrays over circuits must have one length", given)
     common = lengths.pop() if lengths else None
+    circuit.check_neurons(n_neurons, n_circuits is not None)
+    if circuit.n_neurons not in (None, n_neurons):
+        raise ParameterError(
+            "w_init", f"must have as many neurons as the circuit, {circuit.n_neurons}", n_neurons
+        )
     drawn = circuit.drawn(n_neurons, seed, common)
     times = None
     if presentation is not None:

@@ -333,6 +333,33 @@ class Circuit(Values):
             values[name] = weights.reshape(*shape, *dims)
         return self.replace(**values)
 
+    def check_neurons(self, n_neurons: int, circuits: bool) -> None:
+        """Raise a `ParameterError` for arrays that do not fit so many neurons, or may be over them.
+
+        Parameters
+        ----------
+        n_neurons : int
+            Of the weights.
+        circuits : bool
+            Whether it is said that there are circuits, so that arrays can be over them alone.
+        """
+        for name, values in (("alpha", self.alpha), ("tau", self.tau_ms)):
+            if isinstance(values, PerNeuron):
+                if values.shape[-1] != n_neurons:
+                    raise ParameterError(
+                        f"Circuit.{name}",
+                        f"must have one value for each of {n_neurons} neurons",
+                        values,
+                    )
+            elif np.shape(values) == (n_neurons,) and not circuits:
+                raise ParameterError(
+                    f"Circuit.{name}",
+                    f"has as many values as there are neurons, {n_neurons}: write "
+                    f"{name}=circuitsim.per_neuron(...) if neurons differ in it, or give w_init a "
+                    f"first dimension of as many circuits if these do",
+                    np.shape(values),
+                )
+
     def check_step(self, dt: float) -> None:
         """Raise a `ParameterError` if forward Euler with steps of ``dt`` ms is unstable.
 

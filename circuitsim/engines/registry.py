@@ -7,8 +7,10 @@ from importlib import import_module
 from circuitsim.checks import plugins
 from circuitsim.checks.validation import ParameterError, one_of
 from circuitsim.engines.batch import Batch, Engine
+from circuitsim.parameters import Plasticity
 
 ENTRY_POINTS = "circuitsim.engines"
+AUTO = "auto"  # what `suited` stands for
 
 # Those that nobody has asked for yet are "module:class".
 ENGINES: dict[str, type[Engine] | str] = {
@@ -49,7 +51,9 @@ def find(engine: str, parameter: str = "engine") -> type[Engine]:
         If there is no such engine.
     """
     if not isinstance(engine, str) or engine not in ENGINES:
-        one_of(parameter, engine, ENGINES.keys() | plugins.installed(ENTRY_POINTS).keys())
+        one_of(parameter, engine, {AUTO} | ENGINES.keys() | plugins.installed(ENTRY_POINTS).keys())
+        if engine == AUTO:
+            raise ParameterError(parameter, "must be named here, as it depends on circuits", engine)
         register(engine, plugins.load(ENTRY_POINTS, engine, parameter))
     return _known(engine)
 
@@ -66,17 +70,30 @@ def get(engine: str, codegen: str = "auto") -> Engine:
 
 
 def choose(batch: Batch) -> str:
-    """Return what ``"auto"`` stands for: the exact engine where it applies, else the stepper.
+    """Return what ``"auto"`` stands for, see `suited`."""
+    solvable = batch.solvable and not (batch.record_rates and batch.dt is None)
+    return suited(batch.plasticity, solvable, batch.private)
+
+
+def suited(plasticity: Plasticity, solvable: bool, private: bool) -> str:
+    """Return the exact engine where it applies, else the stepper.
 
     For bounds, and signals of w or x, the only one that has them.
+
+    Parameters
+    ----------
+    plasticity : Plasticity
+        Of all circuits.
+    solvable : bool
+        Whether these have closed solutions (`circuitsim.Circuit.solvable`).
+    private : bool
+        Whether every neuron sees an input of its own.
     """
-    if batch.plasticity.per_synapse:
+    if plasticity.per_synapse:
         return "brian2_per_synapse"
-    linear = batch.plasticity.definition.linear is not None
-    ideal = batch.plasticity.definition.per_presentation and not batch.private
-    plain = batch.solvable or ideal
-    exact = linear and plain and not (batch.record_rates and batch.dt is None)
-    return "propagator" if exact else "stepper"
+    linear = plasticity.definition.linear is not None
+    plain = (plasticity.definition.per_presentation or solvable) and not private
+    return "propagator" if linear and plain else "stepper"
 
 
 def stop() -> None:

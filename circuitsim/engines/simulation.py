@@ -195,7 +195,7 @@ def simulate(
     batch, has_circuits = make_batch(
         w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record, seed
     )
-    engine = registry.choose(batch) if engine == "auto" else engine
+    engine = registry.choose(batch) if engine == registry.AUTO else engine
     with waits.told(_READY) if progress is None else nullcontext(progress) as over:
         outcome = registry.get(engine, codegen).run(batch, over)
     dataset = labelled(batch, outcome, has_circuits, engine)
@@ -266,19 +266,13 @@ def make_batch(
         lengths["w_init"] = weights[:, 0, 0]
     if len(source.shape) == 3:
         lengths["inputs"] = np.empty(source.shape[1])
-    if not lengths.keys() & {"w_init", "inputs"}:  # or it is said that there are circuits
-        _check_meant(circuit, n_neurons)
+    circuit.check_neurons(n_neurons, bool(lengths.keys() & {"w_init", "inputs"}))
     common = common_length("simulate", **lengths)
     n_circuits = common or 1
     if not plasticity.definition.per_presentation:
         circuit = circuit.drawn(n_neurons, seed, common)
     arrays = {name: getattr(circuit, of) for name, of in _CIRCUIT.items()}
     arrays["gamma"] = plasticity.gamma
-    for name, values in arrays.items():
-        if isinstance(values, PerNeuron) and values.shape[-1] != n_neurons:
-            raise ParameterError(
-                f"Circuit.{name}", f"must have one value for each of {n_neurons} neurons", values
-            )
     weights = np.broadcast_to(weights, (n_circuits, *weights.shape[-2:]))
     whole = {
         name: np.broadcast_to(
@@ -349,19 +343,6 @@ def make_batch(
     )
     _complete_state(batch, start)
     return batch, common is not None
-
-
-def _check_meant(circuit: Circuit, n_neurons: int) -> None:
-    """Refuse arrays that could be meant over neurons as well as over circuits."""
-    for name, values in (("alpha", circuit.alpha), ("tau", circuit.tau_ms)):
-        if not isinstance(values, PerNeuron) and np.shape(values) == (n_neurons,):
-            raise ParameterError(
-                f"Circuit.{name}",
-                f"has as many values as there are neurons, {n_neurons}: write "
-                f"{name}=circuitsim.per_neuron(...) if neurons differ in it, or give w_init a "
-                f"first dimension of as many circuits if these do",
-                np.shape(values),
-            )
 
 
 def _weights(circuit: Circuit, name: str, n_circuits: int) -> Array:

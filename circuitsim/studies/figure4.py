@@ -165,7 +165,8 @@ class Figure4(FigureCampaign[PanelCell]):
     def __post_init__(self) -> None:
         fields.check(self)
         object.__setattr__(self, "panel", tuple(p for p in PROTOCOLS if p in self.panel))
-        _ = self.studies
+        engine = next(iter(self.studies.values())).engine  # what "auto" stands for
+        object.__setattr__(self, "engine", engine)
 
     @cached_property
     def studies(self) -> dict[str, Study]:

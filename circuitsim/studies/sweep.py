@@ -144,7 +144,8 @@ class Study(Campaign[Cell]):
     presentations : int
         Length of a run.
     engine, codegen : str
-        As in `circuitsim.simulate`.
+        As in `circuitsim.simulate`; one for all circuits, so that ``"auto"`` becomes the exact one
+        only if it can run them all.
     seed : int
         Fixes all weights and inputs, together with k, neurons, channels and the number of a trial
         alone.
@@ -214,14 +215,15 @@ class Study(Campaign[Cell]):
     )
     engine: str = declare(
         "brian2",
-        "brian2 (the network of neurons) or propagator (the same numbers from the exact solution, "
-        "a thousand times faster)",
+        "brian2 (the network of neurons), propagator (the same numbers from the exact solution of "
+        "linear circuits, a thousand times faster), stepper (compiled steps of any circuit), or "
+        "auto: the propagator where it can, else the stepper, as the file then says",
         "ENGINE",
     )
     codegen: str = declare(
         "auto",
         "code of the engine: auto, cpp_standalone, cython or numpy for brian2; auto, numba or "
-        "numpy for propagator",
+        "numpy for propagator and stepper",
         "HOW",
     )
     seed: int = declare(0, "fixes all weights and inputs", "SEED")
@@ -291,6 +293,8 @@ class Study(Campaign[Cell]):
         object.__setattr__(self, "rule", str(rules.get(self.rule, "Study.rule")))
         object.__setattr__(self, "settings", settings.checked(self.settings))
         self._check_inputs()
+        if self.engine == registry.AUTO:
+            object.__setattr__(self, "engine", self._suited())
         registry.find(self.engine, "Study.engine").check_rule(self.definition)
         whole_steps(self.presentation, self.dt)
         if self.per_presentation and len(self.alpha) > 1:
@@ -305,6 +309,12 @@ class Study(Campaign[Cell]):
             self.plasticity(gamma).check_step(self.dt)
             for point in self.points:
                 self._check_circuit(self.circuit(None, alpha, point), dict(point))
+
+    def _suited(self) -> str:
+        """Return the engine that "auto" stands for."""
+        circuits = (self.circuit(None, alpha, p) for p in self.points for alpha in self.alpha)
+        private = any(dict(point).get("private") for point in self.points)
+        return registry.suited(self.plasticity(0.0), all(c.solvable for c in circuits), private)
 
     def _check_circuit(self, circuit: Circuit, point: Mapping[str, float]) -> None:
         if not self.per_presentation:

@@ -43,13 +43,15 @@ def faster_way(study: Any, cells: Sequence[Any], jobs: int, took: float) -> list
         One line, or none.
     """
     exact = registry.find(study.engine).exact
-    imperfect = bool(study.settings) and not study.per_presentation
-    linear = study.definition.linear is not None and not imperfect
-    if exact or took <= 60 or not linear or not cells:
+    if exact or took <= 60 or not cells:
         return []
-    once, run = seconds(replace(study, engine="propagator", codegen="auto"), cells, jobs)
+    suited = replace(study, engine=registry.AUTO, codegen="auto")
+    if not registry.find(suited.engine).exact:
+        return []
+    once, run = seconds(suited, cells, jobs)
     return [
-        f"--engine propagator gives the same numbers, to rounding, in about {spoken(once + run)}"
+        f"--engine {suited.engine} gives the same numbers, to rounding, in about "
+        f"{spoken(once + run)}"
     ]
 
 

@@ -125,6 +125,18 @@ def test_what_has_no_closed_form():
         end_point(W_INIT, cs.Circuit(transfer="relu"))
     with pytest.raises(cs.ParameterError, match="one length"):
         end_point(W_INIT, cs.Circuit(alpha=[1, 2]), cs.Plasticity(gamma=[0.1, 0.2, 0.3]))
+    for of, message in (
+        ({"alpha": np.arange(8.0)}, "write alpha=circuitsim.per_neuron"),
+        ({"tau": np.arange(1.0, 9) * ms}, "write tau=circuitsim.per_neuron"),
+        ({"alpha": cs.per_neuron(np.ones(3))}, "one value for each of 8 neurons"),
+        ({"n_neurons": 9}, "as many neurons as the circuit, 9"),
+    ):
+        with pytest.raises(cs.ParameterError, match=message):
+            end_point(W_INIT, cs.Circuit(**of))
+    several = end_point(np.stack([W_INIT] * 8), cs.Circuit(alpha=np.arange(8.0)))
+    assert several.shape == (8, *W_INIT.shape)
+    with pytest.raises(cs.ParameterError, match="must be one; its arrays stand for several"):
+        signal_matrix(cs.Circuit(alpha=[1.0, 2.0]), n_neurons=5)
     with pytest.raises(cs.ParameterError, match="dt: must be given where inhibition is late"):
         signal_matrix(cs.Circuit(delay=2 * ms), presentation=60 * ms)
     assert gains("circuit").mean == pytest.approx(signal_matrix(n_neurons=5).sum() / 5)

@@ -25,6 +25,24 @@ def options(of):
     return list(itertools.chain(*words))
 
 
+@pytest.mark.parametrize(
+    ("settings", "rule", "engine"),
+    [
+        ({}, "circuit", "propagator"),
+        ({"tau_inh": (30.0, 90.0)}, "inhibition_gated", "propagator"),
+        ({"sigma": (0.0, 0.3)}, "circuit", "stepper"),
+        ({"private": (0.0, 0.3)}, "mean_subtracted", "stepper"),
+        ({"transfer": ("relu",)}, "circuit", "stepper"),
+        ({}, "cubic = (r - b)**3", "stepper"),
+        ({}, "decays = (r - b)*w", "brian2_per_synapse"),
+    ],
+)
+def test_auto_is_one_engine_that_runs_all_circuits(settings, rule, engine):
+    study = Study(engine="auto", rule=rule, settings=tuple(settings.items()))
+    assert study.engine == engine
+    assert Study.from_json(study.to_json()) == study
+
+
 @pytest.mark.slow
 def test_settings_are_dimensions(tmp_path, capsys):
     file = tmp_path / "s.nc"

@@ -453,7 +453,7 @@ def test_a_disk_that_is_really_full(tmp_path):
         ("--presentation 0", "--presentation 0: must be > 0 ms"),
         ("--presentation 1e300", "--dt 1: must be at least"),
         ("--rule hebb", "--rule hebb: must be one of circuit, "),
-        ("--engine neuron", "--engine neuron: must be one of brian2, "),
+        ("--engine neuron", "--engine neuron: must be one of auto, brian2, "),
         ("--codegen cuda", "--codegen cuda: must be one of auto, "),
         ("--seed -1", "--seed -1: must be a whole number >= 0"),
         ("--jobs 0", "--jobs 0: must be a whole number >= 1"),
