@@ -15,6 +15,7 @@ from circuitsim.commands import cli
 from circuitsim.commands.images import SLEEP, add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
+    from circuitsim.parameters import Circuit
     from circuitsim.vision.ranks import Ranks
     from circuitsim.vision.runs import Run
     from circuitsim.vision.sharing import Sharing
@@ -62,6 +63,12 @@ def add_options(p: argparse.ArgumentParser) -> None:
     asleep.add_argument(
         "--tau", type=float, default=None, metavar="MS",
         help="time constant of the rates, in ms; by default 30",
+    )  # fmt: skip
+    asleep.add_argument(
+        "--circuit", action="append", nargs="+", default=None, metavar="NAME=VALUE",
+        help="what pools sleep in, in place of the published circuit with --alpha and --tau: "
+        "parameters of circuitsim.Circuit, times in ms, such as sigma=0.1 transfer=relu "
+        "tau_inh=90 alpha=5 (by default 10). It is simulated, which takes far longer",
     )  # fmt: skip
     how = p.add_argument_group("how to run it")
     add_jobs(how)
@@ -260,7 +267,8 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     from circuitsim.commands.options import chosen, spelled
     from circuitsim.vision.sharing import Sharing
 
-    given = chosen(Sharing, options, _SHARING) | {"tau": options.tau}
+    given = chosen(Sharing, options, _SHARING)
+    given |= {"tau": options.tau, "circuit": _circuit(options)}
     method = given.pop("method")
     given = {name: value for name, value in given.items() if value is not None}
     rule = None
@@ -273,9 +281,13 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
         idle = [n for n in given if n not in _ALWAYS or method == "none"]
         idle += ["sleep_length"] if options.sleep_length != "learning" else []
     else:
-        idle = [n for n in ("alpha", "tau") if n in given and rule.per_presentation]
+        of_circuit = ("alpha", "tau", "circuit")
+        idle = [n for n in of_circuit if n in given and rule.per_presentation]
     if idle:
         raise cli.UsageError(f"{spelled(idle[0], _SHARING)} has no effect with --sharing {method}")
+    for name in ("alpha", "tau"):
+        if name in given and "circuit" in given:
+            raise cli.UsageError(f"--{name} has no effect with --circuit: write {name}=... there")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
     if method == "none":
@@ -285,9 +297,36 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     if "tau" in given:
         given["tau"] = given["tau"] * ms
     if rule is not None:
-        given = SLEEP | given
-    with _sharing_options():
+        alone = {"alpha"} if "circuit" in given else set()
+        given = {name: value for name, value in SLEEP.items() if name not in alone} | given
+    with _sharing_options(), _circuit_option(options):
         return Sharing(method, **given)
+
+
+def _circuit(options: argparse.Namespace) -> Circuit | None:
+    """Return what --circuit says."""
+    from circuitsim.vision.sharing import of_words
+
+    if options.circuit is None:
+        return None
+    with _circuit_option(options):
+        return of_words([word for given in options.circuit for word in given])
+
+
+@contextmanager
+def _circuit_option(options: argparse.Namespace) -> Iterator[None]:
+    """Name --circuit, and the word of it that an error is about."""
+    from circuitsim.checks.validation import ParameterError
+
+    try:
+        yield
+    except ParameterError as error:
+        owner, _, name = error.parameter.rpartition(".")
+        if not options.circuit or (owner != "Circuit" and error.parameter != "Circuit"):
+            raise
+        words = [word for given in options.circuit for word in given]
+        word = next((w for w in words if w.partition("=")[0].strip() == name), " ".join(words))
+        raise ParameterError("circuit", error.rule, word) from None
 
 
 @contextmanager
@@ -326,7 +365,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
         return (
             chosen(Architecture, values),
             chosen(Training, values),
-            chosen(Sharing, values, _SHARING) | {"tau": values.tau},
+            chosen(Sharing, values, _SHARING) | {"tau": values.tau, "circuit": _circuit(values)},
             {"dataset": values.dataset},
         )
 
@@ -334,7 +373,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     its = (
         asdict(run.architecture),
         asdict(run.training),
-        sharing | {"tau": tau},
+        sharing | {"tau": tau, "circuit": None if run.sharing is None else run.sharing.circuit},
         {"dataset": run.dataset},
     )
     for names, given, usual, has in zip(called, asked(options), asked(defaults), its, strict=True):

@@ -52,7 +52,7 @@ layer's output shrinks. ``inhibition_gated`` avoids most of this, ``mean_subtrac
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -421,7 +421,7 @@ border asleep
         batch.state.rate_inh[:] = batch.b_inh.reshape(-1, *[1] * (batch.state.rate_inh.ndim - 1))
         if batch.state.past is not None:
             batch.state.past[:] = batch.b_inh[:, np.newaxis, np.newaxis]
-        found = registry.get("stepper").run(batch).state.weights
+        found = registry.get(registry.choose(batch)).run(batch).state.weights
         if not np.abs(found).max() < 1e3 * max(1.0, float(np.abs(neurons).max())):
             raise ParameterError(
                 "Sharing.learning_rate",
@@ -511,6 +511,38 @@ def plain(circuit: Circuit) -> dict[str, Any]:
         for of in (circuit, Circuit())
     )
     return {n: value for n, value in given.items() if not np.array_equal(value, default[n])}
+
+
+def of_words(words: Iterable[str]) -> Circuit:
+    """Return the circuit that words such as ``sigma=0.1`` and ``transfer=relu`` describe.
+
+    Parameters
+    ----------
+    words : iterable of str
+        ``NAME=VALUE`` for parameters of `circuitsim.Circuit`, times in ms.
+
+    Raises
+    ------
+    ParameterError
+        If a word is none of these, or a value out of its range.
+    """
+    texts = ("transfer", "transfer_inh", "excitatory", "interneuron")
+    names = [field.name for field in fields(Circuit) if field.name != "n_neurons"]
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = (part.strip() for part in word.partition("="))
+        if not equals or not value:
+            raise ParameterError("circuit", "must be NAME=VALUE, such as sigma=0.1", word)
+        one_of("circuit", name, names)
+        if name in values:
+            raise ParameterError("circuit", f"must not have {name} twice", word)
+        try:
+            number = int if name == "interneurons" else float
+            values[name] = value if name in texts else number(value)
+        except ValueError:
+            kind = "a whole number" if name == "interneurons" else "a number"
+            raise ParameterError("circuit", f"{name} must be {kind}", word) from None
+    return of_plain(values)
 
 
 def of_plain(values: Mapping[str, Any]) -> Circuit:

@@ -506,11 +506,34 @@ def test_hits_and_confusion(rng):
         ("--sharing circuit --share-every 1 --sharing-rate 9", "--sharing-rate 9: is too high"),
         ("--sharing circuit --share-every 1 --alpha 80", "--alpha 80: Euler"),
         ("--sharing circuit --share-every 1 --tau -1", "--tau -1: must be > 0 ms"),
+        ("--circuit sigma=1", "--circuit has no effect with --sharing none"),
+        (
+            "--sharing mean_subtracted --share-every 1 --circuit sigma=1",
+            "--circuit has no effect with --sharing mean_subtracted",
+        ),
+        (
+            "--sharing circuit --share-every 1 --circuit sigma=1 --alpha 3",
+            "--alpha has no effect with --circuit: write alpha=... there",
+        ),
+        *(
+            (f"--sharing circuit --share-every 1 --circuit {words}", f"--circuit {message}")
+            for words, message in {
+                "b=2 sigma": "sigma: must be NAME=VALUE, such as sigma=0.1",
+                "sigm=2": "sigm: must be one of alpha, b,",
+                "sigma=x": "sigma=x: sigma must be a number",
+                "interneurons=1.5": "interneurons=1.5: interneurons must be a whole number",
+                "sigma=1 --circuit sigma=2": "sigma=2: must not have sigma twice",
+                "b=2 sigma=-1": "sigma=-1: must be >= 0",
+                "transfer=f(u)": "transfer=f(u): must be one of linear, relu, softplus, tanh, or",
+                "b=2 --circuit alpha=70": "alpha=70: Euler with dt = 1 ms is unstable",
+            }.items()
+        ),
         ("--dataset mnist", "--dataset mnist: must be one of"),
         ("--jobs 0", "--jobs 0: must be a whole number >= 1"),
         ("--output {file}", "--output {file}:"),
         ("--output {finished}", "holds a run already; give --resume"),
         ("--output {finished} --resume --seed 3", "--seed: the run in"),
+        ("--output {finished} --resume --circuit b=2", "--circuit: the run in"),
         ("--output {lost} --resume", "{lost}: holds no trained network (run.json is missing)"),
     ],
 )

@@ -24,6 +24,7 @@ from circuitsim.vision.sharing import (
     layer_inverse_snr_w,
     layer_snr_w,
     of_plain,
+    of_words,
     plain,
 )
 
@@ -634,3 +635,11 @@ def test_circuits_of_sharing_are_written_and_checked():
             Sharing(method, **{"circuit": circuit} | more)
     with pytest.raises(cs.ParameterError, match="has no matrices"):
         sharing.maps(4, 0)
+
+
+def test_a_circuit_in_words():
+    relu = "dr/dt = (-r + clip(z - alpha*r_inh + b, 0, inf))/tau"
+    found = of_words(["tau_inh=90", "interneurons = 2", f"excitatory={relu}", "connect_ei=0.5"])
+    asked = cs.Circuit(tau_inh=90 * ms, interneurons=2, excitatory=relu, connect_ei=0.5)
+    assert found == asked
+    assert of_words([f"{name}={value}" for name, value in plain(asked).items()]) == asked
