@@ -27,7 +27,7 @@ from circuitsim.dynamics import evaluate
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.schemes import Euler
 from circuitsim.expressions import portable
-from circuitsim.rules import Rule
+from circuitsim.rules import LinearSignal, Rule
 
 _BLOCK = 16  # presentations at a time of array code: bounds the memory of noise
 _LONGEST = 512  # presentations at a time of compiled code
@@ -169,6 +169,7 @@ class _Run:
             connected=batch.to_inh is not None,
             late=bool(batch.delay.any()),
             private=batch.private,
+            linear=batch.plasticity.definition.linear,
         )
         self.keys = noise.keys(batch.seeds if self.kind.noisy else ())
 
@@ -344,6 +345,7 @@ class _Kind:
     connected: bool
     late: bool
     private: bool
+    linear: LinearSignal | None
 
 
 def _no_kernel(*_: Any) -> Any:
@@ -467,8 +469,10 @@ def steps(rows, n_neurons, rates, noise, parameters, ring, place, to_inh, from_i
             total += rows[base + i + RATE]
             {start}
     r_mean = total/n_neurons
+    all_moved = all_pace = 0.0
     for t in range(len(rates)):
         learning = rates[t]
+        gain, pull = learning*square, learning*gamma
         {pools}
         total = 0.0
         for block in range(n_blocks):
@@ -478,15 +482,17 @@ def steps(rows, n_neurons, rates, noise, parameters, ring, place, to_inh, from_i
                 at = base + i
                 r = rows[at + RATE]
                 moved = rows[at + MOVED]
-                z = rows[at + DRIVE] + moved
+                z = rows[at + DRIVE] + moved + {square}*all_moved
                 r = r + dt*({excitatory}){noise}
                 rows[at + RATE] = r
                 total += r
-                pace = momentum*rows[at + PACE] - learning*({square}*({signal}) + gamma*moved)
+                pace = momentum*rows[at + PACE] - ({gain}*({signal}) + pull*moved)
                 rows[at + PACE] = pace
                 rows[at + MOVED] = moved + pace
                 {shift}
         r_mean = total/n_neurons
+        all_pace = momentum*all_pace - learning*({common} + gamma*all_moved)
+        all_moved = all_moved + all_pace
         late = late_now
         if len(rate_trace):
             for number in range(n_neurons):
@@ -494,6 +500,12 @@ def steps(rows, n_neurons, rates, noise, parameters, ring, place, to_inh, from_i
             for m in range(n_pools):
                 inhibition_trace[t, m] = ring[newest, m]
     place[0] = newest
+    for block in range(n_blocks):
+        base = np.uint64(block*BLOCK)
+        for i in range(np.uint64(min(LANES, n_neurons - block*LANES))):
+            at = base + i
+            rows[at + MOVED] += {square}*all_moved
+            rows[at + PACE] += {square}*all_pace
 """
 
 # Pieces of it. One interneuron is a number, which may be felt later.
@@ -559,12 +571,20 @@ def _compiled(kind: _Kind) -> Any:
     pieces = _CONNECTED if kind.connected else _ONE
     felt, felt_now = (row("felt"), row("felt_now")) if kind.connected else ("late", "late_now")
     pools = pieces["pools"].replace("{interneuron}", kind.interneuron)
+    # What a linear signal has alike in all neurons moves them alike: in two numbers of a circuit.
+    own, common = substituted(kind.signal, {"r_inh": felt_now}), "0.0"
+    if kind.linear is not None and not (kind.connected and kind.linear.common):
+        rate, of_inhibition = kind.linear.rate, kind.linear.common
+        own = f"({rate!r})*r"
+        common = f"(({of_inhibition!r})*(late_now - b_inh) - ({rate!r})*b)"
     source = _STEPS.format(
         **(pieces | {"pools": pools}),
         excitatory=substituted(kind.excitatory, one | {"r_inh": felt}),
-        signal=substituted(kind.signal, {"r_inh": felt_now}),
+        signal=own,
         noise=f" + {row('scale')}*noise[drawn + i]" if kind.noisy else "",
         square=row("square") if kind.private else "square",
+        gain=f"learning*{row('square')}" if kind.private else "gain",
+        common=common,
     )
     # Sums may be reordered and quotients be products: infinities and NaN stay what they are.
     options = {
