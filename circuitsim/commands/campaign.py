@@ -215,6 +215,11 @@ def body(options: argparse.Namespace, offer: Offer) -> int:
                         "_", "-"
                     )
                 )
+    cells: Path | None = options.cells
+    if cells is not None and cells.exists() and not cells.is_dir():
+        raise cli.UsageError(
+            f"{offer.store} {cells}: must be a directory, which is made if need be"
+        )
     if options.redraw is not None:
         return _redraw(options, offer)
     if options.reproduce is not None:
@@ -339,7 +344,9 @@ def _merge(
 
     store = _cells(output, options)
     if not store.is_dir():
-        raise cli.UsageError(f"--merge: there is no {store}; run the parts with --cell first")
+        how = "run the command without it" if partial else "run the parts with --cell"
+        name = "report-only" if partial else "merge"
+        raise cli.UsageError(f"--{name}: there is no {store}; {how} first")
     with Progress(campaign, store) as observer:
         summary = runner.collect(
             campaign,

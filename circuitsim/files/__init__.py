@@ -150,6 +150,12 @@ def open_regular(path: Path, follow: bool = True) -> Iterator[BinaryIO]:
         yield file
 
 
+def reason(error: BaseException) -> str:
+    """Say why a file cannot be read, where its name is told anyway."""
+    said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(said.split())[:300]
+
+
 def own_directory(path: Path) -> Path:
     """Make a directory of ours unless it is there; never write through a link to another place.
 

@@ -285,7 +285,8 @@ class Campaign(ABC, Generic[T]):
                 if ours < its:
                     differences.append(f"{its} {f.name}, not {ours}")
             elif ours != its:
-                differences.append(f"{f.name} {its}, not {ours}")
+                told = ["by default" if value is None else value for value in (its, ours)]
+                differences.append(f"{f.name} {told[0]}, not {told[1]}")
         return "; ".join(differences)
 
     def extends(self, other: Any) -> bool:

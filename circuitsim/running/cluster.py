@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from circuitsim.checks.validation import ParameterError
-from circuitsim.files import read_text
+from circuitsim.files import read_text, reason
 from circuitsim.running.runner import IN_FLIGHT
 from circuitsim.version import __version__
 
@@ -116,7 +116,7 @@ def _address_in(file: Path) -> str:
             raise TypeError("its address is no text")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ParameterError(
-            "scheduler_file", f"must be what a Dask scheduler wrote ({error})", str(file)
+            "scheduler_file", f"must be what a Dask scheduler wrote ({reason(error)})", str(file)
         ) from None
     return address
 

@@ -57,7 +57,7 @@ class Place:
     @property
     def record(self) -> Path:
         """Directory beside the result that says what is run: ``sweep.cells`` for ``sweep.nc``."""
-        return self.output.with_name(self.output.name.removesuffix(".nc") + ".cells")
+        return self.output.parent / (self.output.name.removesuffix(".nc") + ".cells")
 
     @property
     def directory(self) -> Path:

@@ -91,7 +91,7 @@ def identify(path: Path, kinds: Iterable[type[Campaign[Any]]]) -> Campaign[Any]:
 def _identified(
     path: Path, kinds: list[type[Campaign[Any]]]
 ) -> tuple[Campaign[Any], dict[str, Any]]:
-    what = " or ".join(kind.what for kind in kinds)
+    what = " or ".join(kind.what for kind in kinds) if len(kinds) < 4 else "the result of a study"
     root = netcdf.attributes(path, what)
     kind = next((kind for kind in kinds if kind.recognises(root)), None)
     if kind is None:

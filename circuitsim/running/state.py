@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from circuitsim.checks.validation import ParameterError
+from circuitsim.files import reason
 from circuitsim.files.arrays import BadFile
 from circuitsim.running import records, results
 from circuitsim.running.campaign import Arrays, Campaign, Groups
@@ -94,7 +95,12 @@ def read(output: Path, kinds: Kinds) -> State:
         If there is no campaign with this output.
     """
     if output.is_dir():
-        output = output.with_name(output.name.removesuffix(".cells") + ".nc")
+        if output.suffix != ".cells":
+            there = sorted(output.glob("*.nc")) or [output / "sweep.nc"]
+            raise ParameterError(
+                "output", f"is a directory; name a result, such as {there[0]}", str(output)
+            )
+        output = output.with_suffix(".nc")
     directory = Place(output).record
     recorded, cells = _recorded(directory, output, kinds)
     merged = _result(output, directory, kinds)
@@ -154,7 +160,9 @@ def _recorded(
         if output.exists():
             return None, None  # the result itself says it
         raise ParameterError(
-            "output", f"{directory} cannot be read ({error}); run the study again", str(output)
+            "output",
+            f"{directory} cannot be read ({reason(error)}); run the study again",
+            str(output),
         ) from None
 
 

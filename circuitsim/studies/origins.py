@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.checks.validation import ParameterError
+from circuitsim.files import reason
 from circuitsim.public import own
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _of_file(name: str, _changed: int) -> Origin:
             n: int(archives.read_array(Path(name), n)) for n in ("k", "channels") if n in names
         }
     except (archives.BadArchive, OSError, ValueError, TypeError) as error:
-        raise ParameterError("initial", f"cannot be read ({error})", name) from None
+        raise ParameterError("initial", f"cannot be read ({reason(error)})", name) from None
     if weights.ndim == 2:
         weights = weights[np.newaxis]
     if weights.ndim != 3 or 0 in weights.shape or weights.dtype.kind not in "fiu":

@@ -79,7 +79,8 @@ def _number(parameter: str, name: str, given: Any) -> float:
         try:
             given = float(given)
         except ValueError:
-            raise ParameterError(parameter, "must be a number", given) from None
+            unit = " of ms, without the unit" if NUMBERS[name][1] == "ms" else ""
+            raise ParameterError(parameter, f"must be a number{unit}", given) from None
         given = int(given) if name == "interneurons" and given.is_integer() else given
     if name == "interneurons":
         return integer(parameter, given, minimum=1)

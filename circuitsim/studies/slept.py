@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from circuitsim.checks.validation import ParameterError
+from circuitsim.files import reason
 from circuitsim.public import own
 from circuitsim.studies import origins, sweep
 
@@ -85,7 +86,7 @@ def _exported(path: Path) -> Learned:
         study = sweep.Study.from_json(str(arrays["study"][()]))
     except (archives.BadArchive, OSError, ValueError) as error:
         raise ParameterError(
-            "weights", f"must be what circuitsim.export wrote ({error})", str(path)
+            "weights", f"must be what circuitsim.export wrote ({reason(error)})", str(path)
         ) from None
     _check_origin(study, path)
     weights, neurons = arrays["weights"], arrays["weights"].shape[1]

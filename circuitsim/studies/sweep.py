@@ -27,6 +27,7 @@ from circuitsim.checks.validation import ParameterError, array, integer, whole_s
 from circuitsim.checks.values import ms
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import LONG_NAMES, simulate
+from circuitsim.files import reason
 from circuitsim.initial import MEANS, mean_kernel
 from circuitsim.inputs import (
     GaussianInputs,
@@ -888,7 +889,7 @@ def _patterns(path: str, digest: str) -> NDArray[np.float64]:
         found = archives.read_npy(Path(path))
     except (OSError, ValueError, archives.BadArchive) as error:
         raise ParameterError(
-            "Study.inputs", f"must be an .npy file of numbers ({error})", path
+            "Study.inputs", f"must be an .npy file of numbers ({reason(error)})", path
         ) from None
     patterns = array("Study.inputs", found, ("pattern", "input"))
     if digest and _digest(patterns) != digest:

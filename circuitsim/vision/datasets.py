@@ -22,6 +22,7 @@ from circuitsim.checks.validation import (
     one_of,
     shown,
 )
+from circuitsim.files import reason
 from circuitsim.public import own
 from circuitsim.vision import cifar, folders
 from circuitsim.vision.archives import BadArchive, array_names, read_array
@@ -693,7 +694,9 @@ def _npz(path: Path, name: str | None = None) -> Any:
     except FileNotFoundError:
         raise ParameterError("data", "there is no such file", str(path)) from None
     except (BadArchive, OSError, ValueError) as error:
-        raise ParameterError("data", f"cannot be read as .npz ({error})", str(path)) from None
+        raise ParameterError(
+            "data", f"cannot be read as .npz ({reason(error)})", str(path)
+        ) from None
 
 
 def _as_labels(name: str, labels: ArrayLike, number: int) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from circuitsim.files import open_regular
 from circuitsim.public import own
@@ -180,4 +180,6 @@ def _size(image: Image.Image) -> tuple[int, int]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no image that can be read: none of {', '.join(_FORMATS)}"
     return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -317,7 +317,7 @@ def test_stimuli_that_cannot_be_read(tmp_path):
     refused(tmp_path / "no", "No such file")
     refused(tmp_path, "it holds no images")
     (tmp_path / "a.png").write_bytes(b"x")
-    refused(tmp_path, "a.png: cannot identify")
+    refused(tmp_path, "a.png: it is no image")
     path = tmp_path / "x.zip"
     path.write_bytes(b"x")
     refused(path, "not a zip file")
