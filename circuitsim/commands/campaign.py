@@ -409,7 +409,8 @@ def _estimate(campaign: Campaign[Any], output: Path, options: argparse.Namespace
     faster: list[str] = []
     if missing:
         began = time.monotonic()
-        once, run = campaign.pilot(missing, jobs)
+        with waiting.told("timing a short pilot"):
+            once, run = campaign.pilot(missing, jobs)
         total = once + run
         if total > max(_FAR * (time.monotonic() - began), _SHORT):
             estimate = f"{spoken(total / 2)} to {spoken(2 * total)}, from a pilot that is short"
@@ -647,15 +648,17 @@ def _present(
     offer: Offer,
     drawn_again: bool = False,
 ) -> None:
-    from circuitsim import plots
     from circuitsim.files import own_directory, write_text
 
     own_directory(output.absolute().parent)
     written = [] if drawn_again else [output]
-    figure = campaign.draw(groups)
-    for kind in (".pdf", ".png") if offer.figure else (".png",):
-        written.append(output.with_suffix(kind))
-        plots.save(figure, written[-1])
+    with waiting.told("drawing"):
+        from circuitsim import plots
+
+        figure = campaign.draw(groups)
+        for kind in (".pdf", ".png") if offer.figure else (".png",):
+            written.append(output.with_suffix(kind))
+            plots.save(figure, written[-1])
     if offer.figure:
         texts = campaign.further_files(groups)
         for kind, text in {**texts, ".md": campaign.caption(groups, command_line)}.items():

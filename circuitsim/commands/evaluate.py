@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitsim.commands import cli, reports
+from circuitsim.commands import cli, reports, waiting
 from circuitsim.commands.images import add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
@@ -58,16 +58,17 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def body(options: argparse.Namespace) -> int:
     """Test a network; return the exit code."""
-    from circuitsim.checks.validation import ParameterError
-    from circuitsim.files import write_text
-    from circuitsim.vision import evaluation
-
     output: Path | None = options.output
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise cli.UsageError(f"--output {output}: must be a file in a directory that exists")
-    classifier = loaded(options.run, options.jobs)
-    name = options.dataset or classifier.run_.dataset
-    data = load_data(options, name, classifier.run_)
+    with waiting.told(f"reading {options.run}, and images"):
+        from circuitsim.checks.validation import ParameterError
+        from circuitsim.files import write_text
+        from circuitsim.vision import evaluation
+
+        classifier = loaded(options.run, options.jobs)
+        name = options.dataset or classifier.run_.dataset
+        data = load_data(options, name, classifier.run_)
     if data.class_names != classifier.class_names:
         raise ParameterError(
             "dataset", f"has other classes than the network, which knows {classifier.run_.dataset}",
@@ -80,7 +81,8 @@ def body(options: argparse.Namespace) -> int:
     if options.weights is not None:
         return _with_weights(options, classifier, data, attributes)
     labels = data.test.labels
-    found = classifier.logits(data.test.images)
+    with waiting.told("testing the network"):
+        found = classifier.logits(data.test.images)
     loss, top1, top5 = evaluation.measured(found, labels)
     counts = evaluation.confusion(found.argmax(axis=1), labels, len(data.class_names))
     print(f"{len(labels)} test images of {name}")
@@ -124,7 +126,7 @@ def _with_weights(
         raise cli.UsageError(f"--weights: {error}") from None
     except ParameterError as error:
         raise ParameterError("weights", error.rule, error.value) from None
-    with parallel.threads(cli.jobs(options.jobs)):
+    with parallel.threads(cli.jobs(options.jobs)), waiting.told("testing the network"):
         made = slept.evaluate(classifier, data, learned, layer)
     study = learned.study
     print(
@@ -157,12 +159,9 @@ def _attributes(name: str, run: Any) -> dict[str, str]:
 
 
 def _write(options: argparse.Namespace, kind: str, made: Any, attributes: dict[str, str]) -> None:
-    from circuitsim import plots
-
-    name = attributes["dataset"]
-    further = {"title": f"How a network classifies {name}", "report": kind}
-    figure = getattr(plots, kind)(made)
-    reports.write(options.report, kind, made, figure, attributes | further, options.command_line)
+    title = f"How a network classifies {attributes['dataset']}"
+    further = {"title": title, "report": kind}
+    reports.write(options.report, kind, made, kind, attributes | further, options.command_line)
 
 
 def loaded(run: Path, threads: int | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from circuitsim.commands import cli
+from circuitsim.commands import cli, waiting
 
 HELP = "write learned weights of a sweep as .npz"
 DESCRIPTION = "Write learned weights of a sweep to an .npz file that loads without pickle."
@@ -74,12 +74,13 @@ def body(options: argparse.Namespace) -> int:
 
     chosen = {name: getattr(options, name) for name in ("k", "neurons", "gamma", "alpha", "trial")}
     try:
-        written = export_weights(
-            options.file, options.output, **chosen, overwrite=options.overwrite
-        )
+        with waiting.told(f"reading {options.file}"):
+            written = export_weights(
+                options.file, options.output, **chosen, overwrite=options.overwrite
+            )
+            with np.load(written, allow_pickle=False) as arrays:
+                shape = arrays["weights"].shape
     except FileNotFoundError as error:
         raise cli.UsageError(str(error)) from None
-    with np.load(written, allow_pickle=False) as arrays:
-        shape = arrays["weights"].shape
     print(f"{written}: weights of {shape[0]} circuits, {shape[1]} neurons, {shape[2]} inputs")
     return 0

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitsim.commands import waiting
+
 if TYPE_CHECKING:
     from circuitsim.vision.datasets import Dataset
     from circuitsim.vision.runs import Run
@@ -101,6 +103,7 @@ def load_data(options: argparse.Namespace, name: str, run: Run | None = None) ->
     given["workers"] = options.workers  # which may be 0
     data = datasets.load(name, given.pop("data"), bool(given.pop("download")), **given)
     for note in data.notes:
+        waiting.clear()
         print(f"note: {note}", file=sys.stderr)
     return data
 

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from circuitsim.commands import cli
+from circuitsim.commands import cli, waiting
 from circuitsim.commands.figure import FigureCommand
 from circuitsim.studies.registry import FIGURES
 from circuitsim.version import __version__
@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None, prog: str = "circuitsim") -> int:
     """Run a command; return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given and given[0] in commands():
+        waiting.show(f"{prog} {given[0]}: starting")
         return cli.run(command(given[0]), f"{prog} {given[0]}", given[1:])
     made = parser(prog)
     named = next((word for word in given if word in commands()), None)

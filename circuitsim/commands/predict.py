@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from circuitsim.commands import waiting
 from circuitsim.commands.evaluate import loaded
 from circuitsim.commands.images import add_jobs
 
@@ -37,10 +38,12 @@ def body(options: argparse.Namespace) -> int:
     from circuitsim.vision import pictures
 
     top = integer("top", options.top, minimum=1)
-    classifier = loaded(options.run, options.jobs)
-    shape = classifier.run_.architecture.input_shape
-    images = np.stack([pictures.read(path, shape, options.resize) for path in options.image])
-    for path, found in zip(options.image, classifier.predict_proba(images), strict=True):
+    with waiting.told("looking at images"):
+        classifier = loaded(options.run, options.jobs)
+        shape = classifier.run_.architecture.input_shape
+        images = np.stack([pictures.read(path, shape, options.resize) for path in options.image])
+        probabilities = classifier.predict_proba(images)
+    for path, found in zip(options.image, probabilities, strict=True):
         likeliest = np.argsort(-found, kind="stable")[:top]
         shown = [f"{classifier.class_names[n]} {100 * found[n]:.1f} %" for n in likeliest]
         print(f"{path}: {', '.join(shown)}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitsim.commands import cli, reports
+from circuitsim.commands import cli, reports, waiting
 from circuitsim.commands.images import add_data, load_data
 
 if TYPE_CHECKING:
@@ -82,13 +82,14 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def body(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from circuitsim.checks.validation import ParameterError
-    from circuitsim.commands.progress import line
-    from circuitsim.studies import readouts
+    with waiting.told(f"reading {options.weights}, and images"):
+        from circuitsim.checks.validation import ParameterError
+        from circuitsim.commands.progress import line
+        from circuitsim.studies import readouts
 
-    found = _circuits(options)
+        found = _circuits(options)
+        dataset = load_data(options, options.dataset)
     study, cell = found.study, found.cells[0]
-    dataset = load_data(options, options.dataset)
     attributes = {
         "dataset": dataset.name,
         "study": study.to_json(),
@@ -115,11 +116,8 @@ def body(options: argparse.Namespace) -> int:
     )
     print(readouts.table(made))
     if options.report is not None:
-        from circuitsim import plots
-
         attributes |= {"title": f"How weights of a sweep classify {dataset.name}"}
-        figure = plots.slept(made)
-        reports.write(options.report, "readout", made, figure, attributes, options.command_line)
+        reports.write(options.report, "readout", made, "slept", attributes, options.command_line)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from circuitsim.commands import cli
+from circuitsim.commands import cli, waiting
 
 
 def checked(directory: Path, kind: str, attributes: dict[str, str], overwrite: bool) -> None:
@@ -50,18 +50,21 @@ def checked(directory: Path, kind: str, attributes: dict[str, str], overwrite: b
 
 
 def write(
-    directory: Path, kind: str, made: Any, figure: Any, attributes: dict[str, str], line: str
+    directory: Path, kind: str, made: Any, drawing: str, attributes: dict[str, str], line: str
 ) -> None:
-    """Write a report, its figure last, and say so."""
-    from circuitsim import plots
+    """Write a report, its figure (of `circuitsim.plots`) last, and say so."""
     from circuitsim.files import netcdf, own_directory, provenance
 
     stem = own_directory(directory) / kind
     attributes = attributes | provenance.versions() | provenance.made_here()
     attributes |= {"citation": provenance.CITATION, "command_line": line}
-    with netcdf.writing(stem.with_suffix(".nc")) as add:
-        add(made.assign_attrs(made.attrs | attributes), None)
     endings = (".pdf", ".png")
-    for ending in endings:
-        plots.save(figure, stem.with_suffix(ending))
+    with waiting.told("drawing"):
+        from circuitsim import plots
+
+        figure = getattr(plots, drawing)(made)
+        with netcdf.writing(stem.with_suffix(".nc")) as add:
+            add(made.assign_attrs(made.attrs | attributes), None)
+        for ending in endings:
+            plots.save(figure, stem.with_suffix(ending))
     print(f"\nwritten: {stem}{{{','.join(('.nc', *endings))}}}")

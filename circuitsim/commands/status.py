@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitsim.commands import waiting
+
 if TYPE_CHECKING:
     from circuitsim.running.state import State
 
@@ -30,10 +32,11 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def body(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from circuitsim.running import state
-    from circuitsim.studies.registry import KINDS
+    with waiting.told(f"reading {options.output}"):
+        from circuitsim.running import state
+        from circuitsim.studies.registry import KINDS
 
-    found = state.read(options.output, KINDS)
+        found = state.read(options.output, KINDS)
     print("\n".join(_counts(found, options.output)), flush=True)
     _print_failed(found)
     if options.no_table:

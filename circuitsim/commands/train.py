@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim.checks import fields
-from circuitsim.commands import cli
+from circuitsim.commands import cli, waiting
 from circuitsim.commands.images import SLEEP, add_data, add_jobs, load_data
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def body(options: argparse.Namespace) -> int:
 
     together = ranks.joined()
     if together.size == 1:
-        return _train(options, *_prepared(options))
+        with waiting.told("reading images"):
+            run, data = _prepared(options)
+        return _train(options, run, data)
     if options.dry_run:
         raise cli.UsageError("--dry-run has no effect with mpirun: leave one of them out")
     with ranks.together(together):
@@ -212,7 +214,8 @@ def _train(options: argparse.Namespace, run: Run, data: Any, processes: int = 1)
             file=sys.stderr,
         )
         return cli.EXIT_FAILED
-    _draw(directory, trainer)
+    with waiting.told("drawing"):
+        _draw(directory, trainer)
     print(f"\nrun: {directory}")
     return 0
 

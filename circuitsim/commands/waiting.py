@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _shown = False
 
@@ -26,6 +28,16 @@ def show(text: str) -> None:
     sys.stderr.write(f"{text} ..."[: width()])
     sys.stderr.flush()
     _shown = True
+
+
+@contextmanager
+def told(text: str) -> Iterator[None]:
+    """Show a line for as long as what is done within takes."""
+    show(text)
+    try:
+        yield
+    finally:
+        clear()
 
 
 def clear() -> None:

@@ -237,4 +237,7 @@ def wilson(hits: NDArray[Any], number: NDArray[Any]) -> NDArray[np.float64]:
         middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
         half = z * np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
         half /= 1 + z**2 / number
-    return np.stack([middle - half, middle + half], axis=-1)
+    # Its ends at shares of 0 and 1 are these, which rounding misses.
+    low = np.where(share == 0, 0.0, middle - half)
+    high = np.where(share == 1, 1.0, middle + half)
+    return np.stack([low, high], axis=-1)

@@ -202,6 +202,18 @@ def test_a_line_of_waiting_is_taken_away(monkeypatch):
     assert terminal.getvalue() == "starting ...\r\x1b[K"
 
 
+def test_a_command_tells_what_it_waits_for(monkeypatch, tmp_path):
+    """From its first moment, and each line is taken away before anything else is said."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main.main(["status", str(tmp_path / "no.nc")]) == 2
+    away = "\r\x1b[K"
+    first, second, told = terminal.getvalue().split(away)
+    assert first == "circuitsim status: starting ..."
+    assert second == f"reading {tmp_path / 'no.nc'} ..."[: waiting.width()]
+    assert told.startswith("circuitsim status: error: ")
+
+
 def test_those_who_call_from_python_are_told_what_takes_long(monkeypatch):
     monkeypatch.setattr(waits, "_PATIENCE", 0.01)
     terminal = Terminal()

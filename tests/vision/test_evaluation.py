@@ -22,6 +22,18 @@ def network(connectivity="lc"):
     return Network(made, np.random.default_rng(0))
 
 
+def test_an_interval_holds_its_share():
+    """To the last bit, also where no image or every image is classified rightly."""
+    for number in range(1, 200):
+        hits = np.arange(number + 1)
+        low, high = evaluation.wilson(hits, np.full(number + 1, number)).T
+        share = hits / number
+        assert (low <= share).all()
+        assert (share <= high).all()
+        assert low[0] == 0
+        assert high[-1] == 1
+
+
 def test_what_is_counted():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 500)
