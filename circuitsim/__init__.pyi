@@ -7,7 +7,7 @@ from . import studies as studies
 from . import theory as theory
 from . import vision as vision
 from .checks.validation import ParameterError as ParameterError
-from .checks.values import per_neuron as per_neuron
+from .checks.validation import per_neuron as per_neuron
 from .description import describe as describe
 from .engines.assembled import network as network
 from .engines.simulation import log_spaced as log_spaced

@@ -176,6 +176,7 @@ def dynamics(
     slower: bool = False,
     transfer_inh: str = "linear",
     raised: bool = False,
+    inhibited: bool = False,
 ) -> Dynamics:
     """Return the equations that a circuit's parameters stand for.
 
@@ -191,6 +192,8 @@ def dynamics(
         As `transfer`, of the interneuron.
     raised : bool
         Whether the interneuron has a baseline of its own, b_inh, at which it does not inhibit.
+    inhibited : bool
+        Whether a strength of inhibition, alpha, is asked for.
 
     Raises
     ------
@@ -225,6 +228,8 @@ def dynamics(
             drive = _applied("Circuit.transfer", transfer, drive)
         driven = f"(-r + {drive})/tau"
     made = Dynamics(driven, inhibitory)
+    if inhibited and not _uses(driven, "alpha"):
+        raise ParameterError("Circuit.alpha", "is not used by the excitatory equation", "")
     if raised and not made.raised:
         raise ParameterError("Circuit.b_inh", "is not used by the equations", "")
     return made
@@ -260,7 +265,9 @@ def _equation(parameter: str, text: str, variable: str, names: tuple[str, ...]) 
     if match is None:
         raise ParameterError(parameter, f"must be an equation, d{variable}/dt = ...", text)
     try:
-        right = match[1].partition(":")[0].strip()
+        right, _, unit = (part.strip() for part in match[1].partition(":"))
+        if unit not in ("", "1"):
+            raise ValueError("must have the unit 1, as rates have, after a colon")
         if variable == "r":
             right = _without_noise(right)
         form = read(right, names)

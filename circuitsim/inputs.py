@@ -153,6 +153,10 @@ class Noisy:
         seed: int | np.random.SeedSequence | Sequence[int | np.random.SeedSequence] = 0,
     ) -> None:
         self._common = as_source(inputs)
+        if hasattr(self._common, "private_block"):
+            raise ParameterError(
+                "Noisy.inputs", "must be the same for all neurons; give the noise once", inputs
+            )
         self.private = dimensionless("Noisy.private", private)
         in_range("Noisy.private", self.private, private, minimum=0)
         several = isinstance(seed, Sequence | np.ndarray)

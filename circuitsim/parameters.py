@@ -17,6 +17,7 @@ from circuitsim.checks.validation import (
     in_range,
     integer,
     milliseconds,
+    per_neuron,
 )
 from circuitsim.checks.validation import array as checked_array
 from circuitsim.checks.values import (
@@ -28,7 +29,6 @@ from circuitsim.checks.values import (
     in_ms,
     is_time,
     ms,
-    per_neuron,
 )
 from circuitsim.dynamics import Dynamics, dynamics, noisy
 from circuitsim.public import own
@@ -43,6 +43,8 @@ __dir__ = own(__name__, "DT", "PRESENTATION", "PUBLISHED_RATES")
 # The published protocol of Figure 4 (the authors' code), beside the defaults below.
 PRESENTATION = 150 * ms
 DT = 1 * ms
+_LONGEST_DELAY = 1000  # steps: stability is asked of a matrix of as many rows
+_MOST_INTERNEURONS = 10_000
 PUBLISHED_RATES: dict[bool, LearningRate] = {
     True: HyperbolicRate(0.5, offset=1000),
     False: InverseSqrtRate(3e-4, timescale=2 * ms, onset=50 * ms),
@@ -185,6 +187,7 @@ class Circuit(Values):
             self.transfer, self.excitatory, self.interneuron,
             slower is not None or bool(self.spread_tau and self.interneuron is None),
             self.transfer_inh, bool(np.any(self.b_inh)),
+            bool(np.any(np.asarray(alpha) != 10.0) or self.spread_alpha),
         )  # fmt: skip
         set_(self, "_dynamics", equations_)
         several = isinstance(tau, PerNeuron) or self.spread_tau
@@ -200,6 +203,10 @@ class Circuit(Values):
     def _check_connections(self) -> None:
         set_ = object.__setattr__
         number = integer("Circuit.interneurons", self.interneurons, minimum=1)
+        if number > _MOST_INTERNEURONS:
+            raise ParameterError(
+                "Circuit.interneurons", f"must be at most {_MOST_INTERNEURONS}", number
+            )
         set_(self, "interneurons", number)
         for name, dims in (
             ("connect_ei", ("interneuron", "neuron")),
@@ -693,6 +700,11 @@ def _bounds(given: Any) -> tuple[float, float]:
 
 def whole_delay(delay: float, dt: float) -> int:
     """Return how many steps of ``dt`` make a delay, both in ms; raises a `ParameterError`."""
+    if not delay / dt <= _LONGEST_DELAY:
+        raise ParameterError(
+            "Circuit.delay", f"must be at most {_LONGEST_DELAY} steps of dt = {dt:g} ms",
+            f"{delay:g} ms",
+        )  # fmt: skip
     steps = round(delay / dt)
     if not np.isclose(steps * dt, delay, rtol=1e-9, atol=0):
         raise ParameterError(

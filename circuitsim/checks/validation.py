@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitsim.checks.names import nearest
-from circuitsim.checks.values import Milliseconds, PerNeuron, in_ms
+from circuitsim.checks.values import Milliseconds, PerNeuron, in_ms, is_time
 from circuitsim.processwide import load_brian2
 
 MAX_STEPS = 10_000_000  # in a presentation: more would never end
@@ -243,6 +243,36 @@ def integer(parameter: str, value: Any, *, minimum: int) -> int:
     if int(value).bit_length() > 128:  # more than anything is, and than a float can count
         raise ParameterError(parameter, "must be a whole number below 2^128", value)
     return int(value)
+
+
+def per_neuron(values: Any) -> Any:
+    """Say that a parameter has one value for each neuron: a bare array has one for each circuit.
+
+    Parameters
+    ----------
+    values : array_like, shape (neuron,) or (circuit, neuron)
+        Numbers, or times.
+
+    Returns
+    -------
+    PerNeuron or Milliseconds
+        For `circuitsim.Circuit`.
+
+    Raises
+    ------
+    ParameterError
+        If they have another shape, or are not finite.
+
+    Examples
+    --------
+    >>> import circuitsim as cs
+    >>> cs.Circuit(alpha=cs.per_neuron([9.0, 10.0, 11.0])).alpha.tolist()
+    [9.0, 10.0, 11.0]
+    """
+    dims = ("neuron",), ("circuit", "neuron")
+    if is_time(values):
+        return Milliseconds(np.array(array("per_neuron", in_ms(values), *dims)).view(PerNeuron))
+    return np.array(array("per_neuron", values, *dims)).view(PerNeuron)
 
 
 def one_of(parameter: str, value: Any, allowed: Any) -> str:

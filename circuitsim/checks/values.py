@@ -93,30 +93,6 @@ class PerNeuron(np.ndarray[Any, Any]):
     """An array whose last dimension runs over the neurons of a pool."""
 
 
-def per_neuron(values: Any) -> Any:
-    """Say that a parameter has one value for each neuron: a bare array has one for each circuit.
-
-    Parameters
-    ----------
-    values : array_like, shape (neuron,) or (circuit, neuron)
-        Numbers, or times.
-
-    Returns
-    -------
-    PerNeuron or Milliseconds
-        For `circuitsim.Circuit`.
-
-    Examples
-    --------
-    >>> import circuitsim as cs
-    >>> cs.Circuit(alpha=cs.per_neuron([9.0, 10.0, 11.0])).alpha.tolist()
-    [9.0, 10.0, 11.0]
-    """
-    if is_time(values):
-        return Milliseconds(np.array(in_ms(values), dtype=float).view(PerNeuron))
-    return np.array(values, dtype=float).view(PerNeuron)
-
-
 class TimeField:
     """A field of a dataclass that is a time: kept as it was given, a quantity when asked for.
 

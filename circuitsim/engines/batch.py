@@ -137,6 +137,17 @@ class Batch:
             )
         )
 
+    def check_steps(self, engine: str) -> None:
+        """Raise a `ParameterError` in continuous time, for an engine that makes steps."""
+        if self.dt is None:
+            exact = self.solvable and self.plasticity.definition.linear is not None
+            remedy = (
+                ", or engine='propagator'"
+                if exact and self.plasticity.bounds is None
+                else "; in continuous time run linear circuits without noise, of equal neurons"
+            )
+            raise ParameterError("dt", f"{engine} makes steps; use a time{remedy}", None)
+
     @property
     def rest_inh(self) -> Array:
         """Rate of the interneuron at which it does not inhibit, (circuit,)."""

@@ -152,10 +152,7 @@ def check(batch: Batch, per_synapse: bool) -> None:
     ParameterError
         If continuous time is asked for, or what synapses do that are updated at every step.
     """
-    if batch.dt is None:
-        raise ParameterError(
-            "dt", "Brian2 advances in steps; use a time, or engine='propagator'", None
-        )
+    batch.check_steps("Brian2")
     ideal = batch.plasticity.definition.per_presentation
     if batch.plasticity.per_synapse and not (per_synapse or ideal):
         raise ParameterError(

@@ -324,8 +324,8 @@ def _signal(rule: Rule) -> LinearSignal:
     if rule.linear is None:
         raise ParameterError(
             "Plasticity.rule",
-            f"{rule.name} is not linear in the rates, which the propagator needs; "
-            "use engine='brian2'",
+            f"{rule.name} is not linear in the rates, which the propagator needs; use engine="
+            + ("'brian2_per_synapse'" if rule.per_synapse else "'stepper'"),
             rule.signal,
         )
     return rule.linear

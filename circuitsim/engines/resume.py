@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from circuitsim import rules, schedules
-from circuitsim.checks.validation import ParameterError, milliseconds, shown
-from circuitsim.checks.values import Milliseconds, per_neuron
+from circuitsim.checks.validation import ParameterError, milliseconds, per_neuron, shown
+from circuitsim.checks.values import Milliseconds
 from circuitsim.dynamics import Dynamics
 from circuitsim.engines.batch import Array, State
 from circuitsim.parameters import Circuit, Plasticity
@@ -119,6 +120,8 @@ class Before:
         }
         if "tau_inh" not in equations["interneuron"]:
             del values["tau_inh"]
+        if not re.search(r"\balpha\b", equations["excitatory"]):
+            del values["alpha"]
         if "b_inh" in self.start.coords:
             values["b_inh"] = self._coordinate("b_inh", "circuit")
         if "delay" in self.start.coords:

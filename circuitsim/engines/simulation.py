@@ -359,11 +359,14 @@ def _weights(circuit: Circuit, name: str, n_circuits: int) -> Array:
 def _complete_state(batch: Batch, start: xr.Dataset | None) -> None:
     """Give the state as many interneurons as there are, and their past where it counts."""
     state, n_circuits, number = batch.state, batch.shape[0], batch.n_interneurons
-    if batch.to_inh is not None and state.rate_inh.shape != (n_circuits, number):
-        if state.rate_inh.ndim > 1:
-            raise ParameterError(
-                "start", f"must have {number} interneurons, as the circuit", state.rate_inh.shape
-            )
+    if state.rate_inh.ndim > 1 and state.rate_inh.shape[1] != number:
+        raise ParameterError(
+            "start", f"must have as many interneurons as the circuit, {number}",
+            state.rate_inh.shape[1],
+        )  # fmt: skip
+    if batch.to_inh is None:
+        state.rate_inh = state.rate_inh.reshape(n_circuits)
+    elif state.rate_inh.ndim == 1:
         state.rate_inh = np.repeat(state.rate_inh[:, np.newaxis], number, axis=1)
     longest = int(batch.delay.max())
     if longest:
@@ -473,8 +476,22 @@ def _check_finite(outcome: Outcome, batch: Batch) -> None:
         raise FloatingPointError(
             f"the weights of {np.count_nonzero(~finite)} of {len(finite)} circuits diverged "
             f"(first: circuit {worst} with gamma = {batch.gamma[worst]:g}, "
-            f"alpha = {batch.alpha[worst]:g}); use a lower learning rate" + _too_large(batch, worst)
+            f"alpha = {np.mean(batch.alpha[worst]):g}); use a lower learning rate"
+            + _too_large(batch, worst)
+            + _unchecked(batch)
         )
+
+
+def _unchecked(batch: Batch) -> str:
+    """What to say of circuits whose rates may grow by themselves: it is not known of all."""
+    if batch.plasticity.definition.per_presentation:
+        return ""
+    if batch.dynamics.linear and batch.to_inh is None and batch.tau.ndim == 1:
+        return ""
+    return (
+        "; or the rates grew by themselves, with these equations or connections: use weaker "
+        "inhibition, or a smaller dt"
+    )
 
 
 def _too_large(batch: Batch, circuit: int) -> str:

@@ -75,10 +75,7 @@ class Stepper(Engine):
         ParameterError
             If continuous time is asked for.
         """
-        if batch.dt is None:
-            raise ParameterError(
-                "dt", "the stepper makes steps; use a time, or engine='propagator'", None
-            )
+        batch.check_steps("the stepper")
         if batch.plasticity.per_synapse:
             raise ParameterError(
                 "engine",

@@ -227,6 +227,18 @@ def test_compiled_numbers_depend_on_no_block(monkeypatch):
     np.testing.assert_array_equal(found[0].inverse_snr_w, found[1].inverse_snr_w)
 
 
+def test_diverging_rates_are_told_of():
+    rng = np.random.default_rng(2)
+    w_init, inputs = rng.standard_normal((5, 3)), 9 * rng.standard_normal((4, 3))
+    growing = cs.Circuit(excitatory="dr/dt = (r**3 - r + z - alpha*r_inh + b)/tau")
+    how = {"presentation": 20 * ms, "engine": "stepper", "codegen": "numpy"}
+    with pytest.raises(FloatingPointError, match="the rates grew by themselves"):
+        cs.simulate(w_init, inputs, growing, **how)
+    many = cs.simulate(w_init, inputs, cs.Circuit(interneurons=3, alpha=2), **how)
+    with pytest.raises(cs.ParameterError, match="as many interneurons as the circuit, 1"):
+        cs.simulate(None, inputs, cs.Circuit(alpha=2), start=many, codegen="numpy")
+
+
 def test_equations_may_be_written_out():
     rng = np.random.default_rng(2)
     w_init, inputs = rng.standard_normal((5, 3)), rng.standard_normal((4, 3))
@@ -405,6 +417,13 @@ def test_noise_has_the_variance_that_is_asked_for():
             "b_inh: is not used",
         ),
         ({"delay": -1 * ms}, "delay: must be >= 0 ms"),
+        ({"interneurons": 10**9}, "interneurons: must be at most 10000"),
+        ({"excitatory": f"{RELU} : volt"}, "must have the unit 1, as rates have"),
+        ({"excitatory": "dr/dt = (z - r)/tau", "alpha": 3}, "alpha: is not used by the excitatory"),
+        (
+            {"excitatory": "dr/dt = (z - r)/tau", "spread_alpha": 0.1},
+            "alpha: is not used by the excitatory",
+        ),
         ({"b": cs.per_neuron([1, 2])}, "must be one, or one for each circuit"),
         (
             {"transfer_inh": "relu", "interneuron": "dr_inh/dt = (r_mean - r_inh)/tau"},
@@ -427,6 +446,7 @@ def test_what_engines_refuse():
         ("propagator", {"delay": 1 * ms}, "use engine='stepper'"),
         ("propagator", {"interneurons": 2}, "use engine='stepper'"),
         ("stepper", {"delay": 1.5 * ms}, "a whole number of steps"),
+        ("stepper", {"delay": 1e9 * ms}, "must be at most 1000 steps of dt = 1 ms"),
         ("stepper", {"delay": 20 * ms}, "oscillate more and more"),
         ("stepper", {"connect_ei": np.ones((1, 4))}, r"must have the shape .1, 5."),
         ("stepper", {"alpha": cs.per_neuron(np.ones(4))}, "one value for each of 5 neurons"),
@@ -435,8 +455,17 @@ def test_what_engines_refuse():
             cs.simulate(w_init, inputs, cs.Circuit(**options), engine=engine, codegen="numpy")
     with pytest.raises(cs.ParameterError, match="must be linear with neurons that are alike"):
         cs.transfer(inputs, cs.Circuit(transfer="relu"))
-    with pytest.raises(cs.ParameterError, match="the stepper makes steps"):
-        cs.simulate(w_init, inputs, engine="stepper", codegen="numpy", dt=None)
+    how = {"codegen": "numpy", "dt": None}
+    with pytest.raises(cs.ParameterError, match="steps; use a time, or engine='propagator'"):
+        cs.simulate(w_init, inputs, engine="stepper", **how)
+    for options in ({"sigma": 0.1}, {"transfer": "relu"}, {"alpha": cs.per_neuron(np.ones(5))}):
+        with pytest.raises(cs.ParameterError, match="use a time; in continuous time run linear"):
+            cs.simulate(w_init, inputs, cs.Circuit(**options), engine="auto", **how)
+    with pytest.raises(cs.ParameterError, match="must be the same for all neurons"):
+        cs.inputs.Noisy(cs.inputs.Noisy(inputs, 0.1), 0.1)
+    for values in (3.0, np.ones((1, 2, 3)), [], "abc", [np.nan]):
+        with pytest.raises(cs.ParameterError, match="per_neuron"):
+            cs.per_neuron(values)
     unstable = {
         "Euler with dt = 1 ms is unstable from alpha = 59": {"transfer": "relu", "alpha": 80},
         "Euler with dt = 1 ms is unstable from alpha = 29": {"transfer_inh": "2*u", "alpha": 30},

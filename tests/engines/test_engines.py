@@ -167,7 +167,7 @@ def test_plain_loop(engine, rule, rng):
     definition = cs.rules.get(rule)
     arguments, how = unlike(rule, rng)
     if not runs(engine, definition):
-        with pytest.raises(cs.ParameterError, match=r"not linear .* use engine='brian2'"):
+        with pytest.raises(cs.ParameterError, match=r"not linear .* use engine='stepper'"):
             simulate(engine, *arguments, **how)
         return
     run = simulate(engine, *arguments, **how)
@@ -491,7 +491,7 @@ def test_what_is_given_is_not_changed(engine, rule, rng):
         ({"dt": 0.7 * ms}, "presentation: must be a whole number of steps"),
         ({"dt": -1 * ms}, "dt: must be > 0 ms"),
         ({"dt": 6 * ms}, "Circuit.alpha: Euler with dt = 6 ms is unstable"),
-        ({"dt": None}, "dt: Brian2 advances in steps"),
+        ({"dt": None}, "dt: Brian2 makes steps"),
         ({"engine": "neuron"}, "engine: must be one of"),
         ({"codegen": "cuda"}, "codegen: must be one of"),
         ({"record": 0}, "record: must be a whole number >= 1"),

@@ -44,7 +44,7 @@ def said(capsys, name, *words):
         ("sweep", ["--rule", "a = q - b"], "--rule q - b: must use r, r_inh"),
         ("sweep", ["--rule", "circit"], "did you mean circuit?"),
         ("sweep", ["--rule", "gated"], "did you mean inhibition_gated?"),
-        ("sweep", ["--rule", "m = exp(r)", "--engine", "propagator"], "use --engine brian2"),
+        ("sweep", ["--rule", "m = exp(r)", "--engine", "propagator"], "use --engine stepper"),
         ("sweep", ["--gama", "0.1"], "did you mean --gamma?"),
         ("sweep", ["-k", "3"], "did you mean --k?"),
         ("classify", [], "needs a command: train, evaluate"),

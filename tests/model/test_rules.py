@@ -242,7 +242,7 @@ def test_an_engine_that_cannot_run_a_rule_says_so_first(tmp_path, capsys):
     assert in_process(*OPTIONS, *QUICK, "--rule", rule, "--output", output) == 2
     said = capsys.readouterr().err
     assert "cubed is not linear in the rates" in said
-    assert "use --engine brian2" in said
+    assert "use --engine stepper" in said
     assert len(said.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="describes no valid study"):
