@@ -69,13 +69,13 @@ def test_what_is_called_linear_is(text):
 
 
 @pytest.mark.parametrize(
-    "signal, rate, common",
+    "signal, rate, of_common",
     [("r - b - 0.5*r_inh", 1, -0.5), ("2*(r - b)/4 + exp(0)*r_inh", 0.5, 1),
      ("(r - b)**1", 1, 0), ("-(-r) + -b", 1, 0), ("z - z_mean/4", 1, -0.25)],
 )  # fmt: skip
-def test_linear_signals(signal, rate, common):
+def test_linear_signals(signal, rate, of_common):
     linear = Rule("a", signal).linear
-    assert (linear.rate, linear.common) == (rate, common)
+    assert (linear.rate, linear.common) == (rate, of_common)
 
 
 @pytest.mark.parametrize(
