@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from circuitsim import linear, measures, rules, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
+from circuitsim.checks.names import nearest
 from circuitsim.checks.validation import ParameterError, array, integer, whole_steps
 from circuitsim.checks.values import ms
 from circuitsim.engines import registry
@@ -951,9 +952,9 @@ def sweep(
     grid |= {"settings": dict(settings.checked(grid.get("settings", ()))) | more} if more else {}
     unknown = sorted(grid.keys() - Study.__dataclass_fields__.keys())
     if unknown:
-        raise ParameterError(
-            unknown[0], "is no parameter of a sweep: see circuitsim.studies.Study", grid[unknown[0]]
-        )
+        near = nearest(unknown[0], (*Study.__dataclass_fields__, *names))
+        meant = f"did you mean {near}?" if near else "see circuitsim.studies.Study"
+        raise ParameterError(unknown[0], f"is no parameter of a sweep: {meant}", grid[unknown[0]])
     study = Study(**grid)
     study = replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
     workers = integer("jobs", jobs, minimum=1)

@@ -139,7 +139,7 @@ def test_status_of_nothing(tmp_path, capsys):
     assert "there is no study" in capsys.readouterr().err
     (tmp_path / "notes.nc").write_text("my notes")
     assert in_process(tmp_path / "notes.nc", module=status) == 2
-    assert "cannot be read as the result of a sweep" in capsys.readouterr().err
+    assert "cannot be read as the result of a study" in capsys.readouterr().err
 
 
 def test_status_while_it_runs(tmp_path, capsys):

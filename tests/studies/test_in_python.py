@@ -44,7 +44,7 @@ def test_a_sweep_is_a_function_however_it_was_imported():
 
 
 def test_what_is_no_parameter_of_a_sweep():
-    with pytest.raises(cs.ParameterError, match="gama: is no parameter of a sweep"):
+    with pytest.raises(cs.ParameterError, match="gama: is no parameter of a sweep: did you mean gamma"):
         cs.sweep(gama=[0.1])
 
 
