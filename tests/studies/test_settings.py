@@ -13,6 +13,7 @@ from circuitsim import sweep
 from circuitsim.running.store import Store
 from circuitsim.studies import Study
 from circuitsim.studies import sweep as module
+from circuitsim.studies.figure4 import Figure4
 from circuitsim.studies.sweep import Cell
 
 SMALL = {"k": 2, "gamma": [0.1, 0.01], "neurons": 5, "trials": 2, "presentations": 4,
@@ -41,6 +42,8 @@ def test_auto_is_one_engine_that_runs_all_circuits(settings, rule, engine):
     study = Study(engine="auto", rule=rule, settings=tuple(settings.items()))
     assert study.engine == engine
     assert Study.from_json(study.to_json()) == study
+    if not settings and rule == "circuit":
+        assert Figure4(engine="auto").engine == engine
 
 
 @pytest.mark.slow
