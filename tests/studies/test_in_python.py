@@ -44,7 +44,8 @@ def test_a_sweep_is_a_function_however_it_was_imported():
 
 
 def test_what_is_no_parameter_of_a_sweep():
-    with pytest.raises(cs.ParameterError, match="gama: is no parameter of a sweep: did you mean gamma"):
+    message = "gama: is no parameter of a sweep: did you mean gamma"
+    with pytest.raises(cs.ParameterError, match=message):
         cs.sweep(gama=[0.1])
 
 
