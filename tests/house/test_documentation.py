@@ -209,7 +209,12 @@ def runnable():
     kinds = {"bash", "python"}
     # What CONTRIBUTING.md adds is files, which a test of its own makes.
     shown = [page for page in PAGES if page.name != "CONTRIBUTING.md"]
-    return [page for page in shown if kinds & {k for k, _ in blocks(page)}]
+    return [
+        # That draws the committed figures again; tests of their studies do so with small ones.
+        pytest.param(page, marks=[pytest.mark.thorough] if page.parent.name == "figures" else [])
+        for page in shown
+        if kinds & {k for k, _ in blocks(page)}
+    ]
 
 
 @pytest.mark.slow

@@ -291,7 +291,7 @@ def test_another_rule_of_that_name_is_another_sweep(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_rule_without_an_end_point(tmp_path, capsys):
     output = tmp_path / "out.nc"
-    options = [*OPTIONS, "--codegen", "numpy", "--jobs", 1, "--output", output]
+    options = [*OPTIONS, "--trials", 1, "--codegen", "numpy", "--jobs", 1, "--output", output]
     assert in_process(*options, "--rule", "saturating = tanh(r - b)") == 0
     said = capsys.readouterr()
     assert said.out.splitlines()[4].split()[-3] == "-"
