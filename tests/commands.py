@@ -32,6 +32,9 @@ class Forked(subprocess.Popen):
     """
 
     def _execute_child(self, *given, **more):
+        if sys.platform != "linux":
+            super()._execute_child(*given, **more)
+            return
         options = inspect.signature(super()._execute_child).bind(*given, **more).arguments
         _, _, module, *arguments = options["args"]
         environment = os.environ if options["env"] is None else options["env"]
@@ -51,7 +54,10 @@ class Forked(subprocess.Popen):
             [number if given == -1 else given for number, given in enumerate(streams)],
         )
         connection.sendall(text)
-        self.pid = int.from_bytes(connection.recv(8), "big")
+        answer = connection.recv(8)
+        if not answer:
+            raise OSError("the process that forks commands has ended")
+        self.pid = int.from_bytes(answer, "big")
         self._child_created = True
         self._close_pipe_fds(
             *(
