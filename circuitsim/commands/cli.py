@@ -65,20 +65,10 @@ class Parser(argparse.ArgumentParser):
         commands = self._commands()
         for parser in commands.values():
             parser.beside = commands
-        self._refuse_repeated([*sys.argv[1:]] if args is None else [*args])
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
-
-    def _refuse_repeated(self, words: list[str]) -> None:
-        """Refuse an option of several values that is given twice: the first would be ignored."""
-        given = [word.partition("=")[0] for word in words]
-        for action in self._actions:
-            names = action.option_strings
-            stored = isinstance(action, argparse._StoreAction) and action.nargs == "+"
-            if stored and sum(map(given.count, names)) > 1:
-                self.error(f"{names[0]}: is given twice; several values stand behind one")
 
     def error(self, message: str) -> NoReturn:
         """Print the message alone, without the usage, and exit."""

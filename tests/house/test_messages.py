@@ -55,7 +55,6 @@ def said(capsys, name, *words):
         ("classify", ["train", "--trials", "3"], "; --trials is an option of compare only"),
         ("classify", ["evaluate", "X", "--gamma", "3"], "of train, readout and compare only"),
         ("classify", ["train", "--xyz", "3"], "unrecognized arguments: --xyz 3 (see"),
-        ("sweep", ["--k", "3", "--k", "5"], "--k: is given twice; several values stand behind"),
         ("sweep", ["--set", "tau_inh=9ms"], "tau_inh=9ms: must be a number of ms, without the"),
         ("sweep", ["--inputs", "no.npy"], "no.npy: must be an .npy file of numbers (No such file"),
         ("sweep", ["--cells", __file__], f"--cells {__file__}: must be a directory"),
