@@ -87,8 +87,11 @@ def become(wanted, descriptors):
     os.environ.update(wanted["environment"])
     os.chdir(wanted["directory"])
     sys.argv = [wanted["module"], *wanted["arguments"]]
-    sys.path[0] = os.getcwd()
+    added = wanted["environment"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:1] = [os.getcwd(), *(path for path in added if path and path not in sys.path)]
+    # Whatever has started the tests, these signals are not ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.stdin, sys.stdout, sys.stderr = (
         open(number, mode, buffering, closefd=False)  # noqa: SIM115
         for number, mode, buffering in ((0, "r", -1), (1, "w", -1), (2, "w", 1))

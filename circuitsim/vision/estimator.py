@@ -59,9 +59,10 @@ def load(run: str | os.PathLike[str], threads: int = 1) -> Classifier:
 
     Examples
     --------
-    >>> classifier = load("classifier")  # doctest: +SKIP
-    >>> classifier.predict(digits.test.images[:3])  # doctest: +SKIP
-    array([4, 9, 6])
+    After ``python -m circuitsim.classify train --output classifier``::
+
+        classifier = load("classifier")
+        classifier.predict(digits.test.images[:3])
     """
     directory = Path(run)
     found = Run.read(directory)
