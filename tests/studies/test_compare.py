@@ -465,7 +465,7 @@ def test_killed_and_run_in_parts(tmp_path):
         (("--batch-size", 1400), "--batch-size 1400: there are only 1299 images"),
         (("--crop-padding", 0, 8), "--crop-padding 8: must be smaller than the images"),
         (("--presentations-per-input", 0), "--presentations-per-input 0"),
-        (("--report-only",), "run the parts with --cell first"),
+        (("--report-only",), "--report-only: there is no comparison; run the command without it"),
         (("--redraw", "none.nc"), "--redraw none.nc: there is no such file"),
         (("--redraw", "none.nc", "--trials", "2"), "--trials has no effect with --redraw"),
         (("--output", "no/where"), "--output no/where"),
