@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from circuitsim import rules
 from circuitsim.checks import plugins
 from circuitsim.engines import registry
+from circuitsim.files.locks import locked
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
@@ -100,7 +100,7 @@ def once(common):
         place = common / "once" / name
         place.mkdir(parents=True, exist_ok=True)
         kept = place / "returned.pickle"
-        with FileLock(place / "lock"):
+        with locked(place / "lock", wait=True, told=lambda _: None):
             if not kept.exists():
                 (place / "made").mkdir()
                 kept.write_bytes(pickle.dumps(make(place / "made")))
