@@ -58,5 +58,5 @@ def test_refusals(rng):
         net.run()
     with pytest.raises(cs.ParameterError, match="a presentation at least"):
         cs.network(w_init, inputs[:0])
-    with pytest.raises(cs.ParameterError, match="advances in steps"):
+    with pytest.raises(cs.ParameterError, match="Brian2 makes steps; use a time"):
         cs.network(w_init, inputs, dt=None)

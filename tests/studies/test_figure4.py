@@ -367,7 +367,7 @@ MISTAKES = [
     ("--presentations 0", "--presentations 0: must be a whole number >= 1"),
     ("--presentations 100000000000", "--presentations 100000000000: needs about"),
     ("--seed -1", "--seed -1: must be a whole number >= 0"),
-    ("--engine neuron", "--engine neuron: must be one of brian2, "),
+    ("--engine neuron", "--engine neuron: must be one of auto, brian2, "),
     ("--codegen cuda", "--codegen cuda: must be one of auto, "),
     ("--jobs 0", "--jobs 0: must be a whole number >= 1"),
     ("--output no/such", "--output no/such: "),
