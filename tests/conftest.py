@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,12 @@ from circuitsim.files.locks import locked
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
 
+
+IMPORTED_BY_WORKERS = (
+    "circuitsim.engines.runtime",
+    "circuitsim.studies.comparison",
+    "circuitsim.studies.sweep",
+)
 
 # Examples that are the same in every run, few; and once a week, many others.
 settings.register_profile(
@@ -107,6 +114,19 @@ def once(common):
         return place / "made", pickle.loads(kept.read_bytes())
 
     return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers():
+    """Let worker processes share what takes long to import, whichever test starts the first."""
+    plain = BaseContext.set_forkserver_preload
+
+    def more(context, modules):
+        plain(context, [*modules, *IMPORTED_BY_WORKERS])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseContext, "set_forkserver_preload", more)
+        yield
 
 
 @pytest.fixture(autouse=True)
