@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that is checked, from nothing: makes a virtual environment, installs the package with what
 # its tests need, then lints, checks types and runs the tests.
-#     bash tests/run.sh               all of them, in 25 minutes on two cores: before every merge
+#     bash tests/run.sh               all of them, in 20 minutes on two cores: before every merge
 #     bash tests/run.sh --fast        those that are not slow, in two minutes: after every change
 #     bash tests/run.sh --thorough    whole grids and many more random examples, too: once a week
 # What follows is passed to pytest: `bash tests/run.sh --fast -k sweep`. Set VENV to use another environment,
