@@ -63,72 +63,110 @@ def _factors(rates, gamma, momentum, factors):  # type: ignore[no-untyped-def]
 
 
 @_sums
-def _show(x, first, n, n_inputs, shown):  # type: ignore[no-untyped-def]
-    """Lay an input out for the neurons of a block: one for all of them, or one for each."""
-    own = len(x) > 1
-    for j in range(n_inputs):
-        for i in range(n):
-            shown[j * LANES + i] = x[first + i, j] if own else x[0, j]
-
-
-@_sums
-def _project(rows, weights, base, start, x):  # type: ignore[no-untyped-def]
-    """What an input does to a block's neurons, by their initial weights and by what has moved."""
-    size = np.uint64(len(x))
-    for i in range(_LANES):
-        at = base + i
-        rows[at + _DRIVE] = rows[at + _OF_MOVED] = rows[at + _OF_VELOCITY] = 0.0
-        rows[at + _SQUARE] = 0.0
-    for place in range(np.uint64(0), size, _LANES):
-        for i in range(_LANES):
-            at, of, synapse = base + i, x[place + i], start + place + i
-            rows[at + _DRIVE] += weights[synapse] * of
-            rows[at + _OF_MOVED] += weights[synapse + size] * of
-            rows[at + _OF_VELOCITY] += weights[synapse + size + size] * of
-            rows[at + _SQUARE] += of * of
-    for i in range(_LANES):
-        at = base + i
-        rows[at + _MOVED] = rows[at + _OF_MOVED]
-        rows[at + _PACE] = rows[at + _OF_VELOCITY]
-
-
-@_sums
-def _carry(rows, weights, base, start, x, factors):  # type: ignore[no-untyped-def]
-    """Move a block's weights as far along their input as its neurons have found."""
+def _begin(rows, n_blocks, factors):  # type: ignore[no-untyped-def]
+    """Make of how far neurons moved what carries their weights along; start sums over inputs."""
     a, c, e, f = factors
-    size = np.uint64(len(x))
-    for i in range(_LANES):
-        at = base + i
-        square = rows[at + _SQUARE]
-        per = 1.0 / square if square > 1e-280 else 0.0
-        moved, velocity = rows[at + _OF_MOVED], rows[at + _OF_VELOCITY]
-        rows[at + _MOVED] = per * (rows[at + _MOVED] - a * moved - c * velocity)
-        rows[at + _PACE] = per * (rows[at + _PACE] - e * moved - f * velocity)
-    for place in range(np.uint64(0), size, _LANES):
+    for block in range(n_blocks):
+        base = np.uint64(block * BLOCK)
         for i in range(_LANES):
-            at, of, synapse = base + i, x[place + i], start + size + place + i
-            d, v = weights[synapse], weights[synapse + size]
-            weights[synapse] = a * d + c * v + rows[at + _MOVED] * of
-            weights[synapse + size] = e * d + f * v + rows[at + _PACE] * of
+            at = base + i
+            square = rows[at + _SQUARE]
+            per = 1.0 / square if square > 1e-280 else 0.0
+            moved, velocity = rows[at + _OF_MOVED], rows[at + _OF_VELOCITY]
+            rows[at + _MOVED] = per * (rows[at + _MOVED] - a * moved - c * velocity)
+            rows[at + _PACE] = per * (rows[at + _PACE] - e * moved - f * velocity)
+            rows[at + _DRIVE] = rows[at + _OF_MOVED] = rows[at + _OF_VELOCITY] = 0.0
+            rows[at + _SQUARE] = 0.0
 
 
 @_sums
-def _measure(weights, n_neurons, n_inputs, mean, variance):  # type: ignore[no-untyped-def]
-    size = np.uint64(n_inputs * LANES)
-    for j in range(n_inputs):
+def _carry(rows, base, weights, start, factors, x, then):  # type: ignore[no-untyped-def]
+    """Move a block's synapses of one input x along it, and project on them what is shown then.
+
+    Returns the sum of weights.
+    """
+    a, c, e, f = factors
+    total = 0.0
+    for i in range(_LANES):
+        at, synapse = base + i, start + i
+        d, v = weights[synapse + _LANES], weights[synapse + _LANES + _LANES]
+        moved = a * d + c * v + rows[at + _MOVED] * x
+        velocity = e * d + f * v + rows[at + _PACE] * x
+        weights[synapse + _LANES] = moved
+        weights[synapse + _LANES + _LANES] = velocity
+        rows[at + _DRIVE] += weights[synapse] * then
+        rows[at + _OF_MOVED] += moved * then
+        rows[at + _OF_VELOCITY] += velocity * then
+        total += weights[synapse] + moved
+    return total
+
+
+@_sums
+def _carry_own(rows, base, weights, start, factors, x, then):  # type: ignore[no-untyped-def]
+    """`_carry` where each neuron of a block is shown an input of its own."""
+    a, c, e, f = factors
+    total = 0.0
+    for i in range(_LANES):
+        at, synapse = base + i, start + i
+        d, v = weights[synapse + _LANES], weights[synapse + _LANES + _LANES]
+        moved = a * d + c * v + rows[at + _MOVED] * x[i]
+        velocity = e * d + f * v + rows[at + _PACE] * x[i]
+        weights[synapse + _LANES] = moved
+        weights[synapse + _LANES + _LANES] = velocity
+        rows[at + _DRIVE] += weights[synapse] * then[i]
+        rows[at + _OF_MOVED] += moved * then[i]
+        rows[at + _OF_VELOCITY] += velocity * then[i]
+        rows[at + _SQUARE] += then[i] * then[i]
+        total += weights[synapse] + moved
+    return total
+
+
+@_sums
+def _variance(weights, start, n_neurons, mean):  # type: ignore[no-untyped-def]
+    """Variance over neurons of the weights of one input, whose blocks begin at `start`."""
+    total = 0.0
+    for first in range(0, n_neurons, LANES):
+        at = start + np.uint64(3 * first)
+        for i in range(np.uint64(min(LANES, n_neurons - first))):
+            deviation = weights[at + i] + weights[at + _LANES + i] - mean
+            total += deviation * deviation
+    return total / n_neurons
+
+
+@_sums
+def _turn(rows, weights, n_neurons, factors, x, then, mean, variance):  # type: ignore[no-untyped-def]
+    """Go from an input to the next: weights are passed once, while they are in cache.
+
+    They are moved as far along x as neurons have found, measured (where there is room in `mean`),
+    and `then` is projected on them.
+    """
+    n_blocks = (n_neurons + LANES - 1) // LANES
+    own = len(x) > 1
+    shown, shown_then = np.zeros(LANES), np.zeros(LANES)
+    _begin(rows, n_blocks, factors)
+    square = 0.0
+    for j in range(x.shape[1]):
+        of_input = np.uint64(3 * LANES * n_blocks * j)
         total = 0.0
-        for first in range(0, n_neurons, LANES):
-            start = np.uint64(3 * n_inputs * first + j * LANES)
-            for i in range(np.uint64(min(LANES, n_neurons - first))):
-                total += weights[start + i] + weights[start + size + i]
-        mean[j] = middle = total / n_neurons
-        total = 0.0
-        for first in range(0, n_neurons, LANES):
-            start = np.uint64(3 * n_inputs * first + j * LANES)
-            for i in range(np.uint64(min(LANES, n_neurons - first))):
-                deviation = weights[start + i] + weights[start + size + i] - middle
-                total += deviation * deviation
-        variance[j] = total / n_neurons
+        for block in range(n_blocks):
+            base, start = np.uint64(block * BLOCK), of_input + np.uint64(3 * LANES * block)
+            if own:
+                for i in range(min(LANES, n_neurons - block * LANES)):
+                    shown[i], shown_then[i] = x[block * LANES + i, j], then[block * LANES + i, j]
+                total += _carry_own(rows, base, weights, start, factors, shown, shown_then)
+            else:
+                total += _carry(rows, base, weights, start, factors, x[0, j], then[0, j])
+        if len(mean):
+            mean[j] = total / n_neurons
+            variance[j] = _variance(weights, of_input, n_neurons, mean[j])
+        if not own:
+            square += then[0, j] * then[0, j]
+    for block in range(n_blocks):
+        for i in range(_LANES):
+            at = np.uint64(block * BLOCK) + i
+            rows[at + _MOVED] = rows[at + _OF_MOVED]
+            rows[at + _PACE] = rows[at + _OF_VELOCITY]
+            rows[at + _SQUARE] += square
 
 
 # -- circuits --------------------------------------------------------------------------------------
@@ -149,17 +187,16 @@ def advance(  # type: ignore[no-untyped-def]
     n_circuits, n_neurons, n_inputs = w_init.shape
     n_steps, n_presentations = rates.shape
     n_blocks = (n_neurons + LANES - 1) // LANES
-    of_block = 3 * n_inputs * LANES
+    # For each input the blocks of neurons, and for each of them w_init, what has moved, velocity.
+    of_input = 3 * n_blocks * LANES
     rows = np.zeros(n_blocks * BLOCK)
-    weights = np.zeros(n_blocks * of_block)
-    shown = np.zeros(n_inputs * LANES)
+    weights = np.zeros(n_inputs * of_input)
     factors = np.empty((4, n_presentations))
     quarter = np.uint64((n_steps * n_neurons + 3) // 4) if len(keys) else np.uint64(0)
     noise = np.empty(4 * quarter)
     parameters = np.empty(9)
     learning = np.ascontiguousarray(rates.T)
     place = np.zeros(1, dtype=np.int64)
-    own = inputs.shape[2] > 1
     n_past, n_pools = past.shape[1:]
     for circuit in range(n_circuits):
         b, tau_inh, b_inh, sigma, gamma = others[circuit]
@@ -179,23 +216,19 @@ def advance(  # type: ignore[no-untyped-def]
             rows[at + ROW_TAU] = tau[circuit, i]
             rows[at + ROW_SCALE] = sigma * math.sqrt(2.0 * dt / tau[circuit, i])
             rows[at] = rate[circuit, number]
-            at = number // LANES * of_block + number % LANES
-            for j in range(n_inputs):
-                weights[at + j * LANES] = w_init[circuit, number, j]
-                weights[at + (n_inputs + j) * LANES] = moved[circuit, number, j]
-                weights[at + (2 * n_inputs + j) * LANES] = velocity[circuit, number, j]
+        for j in range(n_inputs):  # outside: weights of the next input are far away
+            for number in range(n_neurons):
+                at = j * of_input + number // LANES * 3 * LANES + number % LANES
+                weights[at] = w_init[circuit, number, j]
+                weights[at + LANES] = moved[circuit, number, j]
+                weights[at + 2 * LANES] = velocity[circuit, number, j]
+        nothing = means[circuit, :0, 0]
+        # Inputs are projected on weights when those have moved along the input before.
+        _turn(
+            rows, weights, n_neurons, (1.0, 0.0, 0.0, 1.0), inputs[0, circuit], inputs[0, circuit],
+            nothing, nothing,
+        )  # fmt: skip
         for presentation in range(n_presentations):
-            x = inputs[presentation, circuit]
-            if not own:
-                _show(x, 0, LANES, n_inputs, shown)
-            for block in range(n_blocks):
-                if own:
-                    n = min(LANES, n_neurons - block * LANES)
-                    _show(x, block * LANES, n, n_inputs, shown)
-                _project(
-                    rows, weights, np.uint64(block * BLOCK), np.uint64(block * of_block),
-                    shown,
-                )  # fmt: skip
             if len(keys):
                 normals(keys[circuit], np.uint64(done + start + presentation), quarter, noise)
             parameters[0], parameters[1], parameters[2] = dt, momentum, gamma
@@ -208,26 +241,22 @@ def advance(  # type: ignore[no-untyped-def]
                 to_inh[circuit], from_inh[circuit], rate_trace[circuit, since:],
                 inhibition_trace[circuit, since:],
             )  # fmt: skip
-            of = factors[:, presentation]
-            for block in range(n_blocks):
-                if own:
-                    n = min(LANES, n_neurons - block * LANES)
-                    _show(x, block * LANES, n, n_inputs, shown)
-                _carry(
-                    rows, weights, np.uint64(block * BLOCK), np.uint64(block * of_block),
-                    shown, (of[0], of[1], of[2], of[3]),
-                )  # fmt: skip
-            slot = slots[presentation]
+            of, slot = factors[:, presentation], slots[presentation]
+            mean, variance = nothing, nothing
             if slot >= 0:
-                _measure(
-                    weights, n_neurons, n_inputs, means[circuit, slot], variances[circuit, slot]
-                )
+                mean, variance = means[circuit, slot], variances[circuit, slot]
+            _turn(
+                rows, weights, n_neurons, (of[0], of[1], of[2], of[3]),
+                inputs[presentation, circuit],
+                inputs[min(presentation + 1, n_presentations - 1), circuit], mean, variance,
+            )  # fmt: skip
         for number in range(n_neurons):
             rate[circuit, number] = rows[number // LANES * BLOCK + number % LANES]
-            at = number // LANES * of_block + number % LANES
-            for j in range(n_inputs):
-                moved[circuit, number, j] = weights[at + (n_inputs + j) * LANES]
-                velocity[circuit, number, j] = weights[at + (2 * n_inputs + j) * LANES]
+        for j in range(n_inputs):
+            for number in range(n_neurons):
+                at = j * of_input + number // LANES * 3 * LANES + number % LANES
+                moved[circuit, number, j] = weights[at + LANES]
+                velocity[circuit, number, j] = weights[at + 2 * LANES]
         newest = place[0]
         for m in range(n_pools):
             inhibition[circuit, m] = ring[newest, m]

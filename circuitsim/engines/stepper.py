@@ -512,9 +512,9 @@ _ONE = {
     "pools": """
         r_inh = present
         present = r_inh + dt*({interneuron})
-        newest = (newest + 1) % length
+        newest = newest + 1 if newest + 1 < length else 0
         ring[newest, 0] = present
-        late_now = ring[(newest + 1) % length, 0]""",
+        late_now = ring[newest + 1 if newest + 1 < length else 0, 0]""",
     "shift": "",
 }
 _FEEL = """
