@@ -7,4 +7,6 @@ python="$venv/bin/python"
 pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
 uv() { "$python" -m uv --quiet "$@"; }
 uv --version > /dev/null 2>&1 || pip install uv || true
-uv pip install --python "$python" --editable ".[$1]" || pip install --editable ".[$1]"
+# Hundreds of processes import these packages: compiled once, not by each of them (as pip does, uv does not).
+unset PYTHONDONTWRITEBYTECODE
+uv pip install --compile-bytecode --python "$python" --editable ".[$1]" || pip install --editable ".[$1]"
