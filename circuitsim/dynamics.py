@@ -210,7 +210,9 @@ def dynamics(
             )
         inhibitory = _equation("Circuit.interneuron", interneuron, "r_inh", INTERNEURON_NAMES)
         if slower and not _uses(inhibitory, "tau_inh"):
-            raise ParameterError("Circuit.tau_inh", "is not used by the interneuron's equation", "")
+            raise ParameterError(
+                "Circuit.tau_inh", "must be used by the interneuron's equation", interneuron
+            )
     else:
         received = DRIVE_INH + (" + b_inh" if raised else "")
         if transfer_inh != "linear":
@@ -229,9 +231,11 @@ def dynamics(
         driven = f"(-r + {drive})/tau"
     made = Dynamics(driven, inhibitory)
     if inhibited and not _uses(driven, "alpha"):
-        raise ParameterError("Circuit.alpha", "is not used by the excitatory equation", "")
+        raise ParameterError("Circuit.alpha", "must be used by the excitatory equation", excitatory)
     if raised and not made.raised:
-        raise ParameterError("Circuit.b_inh", "is not used by the equations", "")
+        raise ParameterError(
+            "Circuit.b_inh", "must be used by the equations", (excitatory, interneuron)
+        )
     return made
 
 

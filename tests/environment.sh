@@ -9,4 +9,9 @@ uv() { "$python" -m uv --quiet "$@"; }
 uv --version > /dev/null 2>&1 || pip install uv || true
 # Hundreds of processes import these packages: compiled once, not by each of them (as pip does, uv does not).
 unset PYTHONDONTWRITEBYTECODE
-uv pip install --compile-bytecode --python "$python" --editable ".[$1]" || pip install --editable ".[$1]"
+install=(pip install --compile-bytecode --python "$python" --editable ".[$1]")
+if [ -n "${RESOLUTION:-}" ]; then  # of uv, "lowest-direct": the lowest versions that the package allows
+    uv "${install[@]}" --resolution "$RESOLUTION"
+else
+    uv "${install[@]}" || pip install --editable ".[$1]"
+fi

@@ -4,19 +4,28 @@
 #     bash tests/run.sh               all of them, in 20 minutes on two cores: before every merge
 #     bash tests/run.sh --fast        those that are not slow, in two minutes: after every change
 #     bash tests/run.sh --thorough    whole grids and many more random examples, too: once a week
+#     bash tests/run.sh --lowest      with the lowest versions of packages that are allowed, in the environment
+#                                     .venv-lowest, those that are not slow; no style, no types: once a week
 # What follows is passed to pytest: `bash tests/run.sh --fast -k sweep`. Set VENV to use another environment,
 # PYTHON to use another Python, and JOBS to run more or fewer than three tests at once (many wait for
 # processes, so that three keep two cores busy).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-which=()
+which=() lowest=
 case "${1:-}" in
     --fast) which=(-m "not slow") && shift ;;
     --thorough) which=(--thorough) && shift ;;
+    --lowest) lowest=yes which=(-m "not slow") RESOLUTION=lowest-direct VENV="${VENV:-.venv-lowest}" && shift ;;
 esac
 
 . tests/environment.sh test
+
+tests() { "$python" -m pytest ${which[@]+"${which[@]}"} -n "${JOBS:-3}" --dist worksteal "$@"; }
+if [ -n "$lowest" ]; then
+    tests "$@"
+    exit
+fi
 
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
@@ -26,7 +35,7 @@ said="$(mktemp)"
 types=$!
 trap 'kill "$types" 2> /dev/null || true; rm -f "$said"' EXIT
 failed=0
-"$python" -m pytest ${which[@]+"${which[@]}"} -n "${JOBS:-3}" --dist worksteal "$@" || failed=$?
+tests "$@" || failed=$?
 wait "$types" || failed=$?
 cat "$said"
 exit "$failed"

@@ -124,6 +124,9 @@ class _Bar(tqdm):  # type: ignore[misc]
             form = "{desc}{elapsed}"
         return super().format_dict | {"ncols": columns, "bar_format": form}
 
+    def __str__(self) -> str:
+        return str(super().__str__()[: waiting.width()])  # older ones let it be longer
+
     def close(self) -> None:
         """Take the line away."""
         self._over.set()

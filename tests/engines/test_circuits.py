@@ -414,15 +414,15 @@ def test_noise_has_the_variance_that_is_asked_for():
         ({"spread_alpha": 0.1, "alpha": cs.per_neuron([1, 2])}, "has no effect with one value"),
         (
             {"b_inh": 1.0, "excitatory": RELU, "interneuron": "dr_inh/dt = (r_mean - r_inh)/tau"},
-            "b_inh: is not used",
+            "b_inh: must be used",
         ),
         ({"delay": -1 * ms}, "delay: must be >= 0 ms"),
         ({"interneurons": 10**9}, "interneurons: must be at most 10000"),
         ({"excitatory": f"{RELU} : volt"}, "must have the unit 1, as rates have"),
-        ({"excitatory": "dr/dt = (z - r)/tau", "alpha": 3}, "alpha: is not used by the excitatory"),
+        ({"excitatory": "dr/dt = (z - r)/tau", "alpha": 3}, "alpha: must be used by the excitatory"),
         (
             {"excitatory": "dr/dt = (z - r)/tau", "spread_alpha": 0.1},
-            "alpha: is not used by the excitatory",
+            "alpha: must be used by the excitatory",
         ),
         ({"b": cs.per_neuron([1, 2])}, "must be one, or one for each circuit"),
         (

@@ -64,6 +64,7 @@ OTHERS = {
     "--no-build-isolation": "pip",
     "--fast": "tests/run.sh",
     "--thorough": "tests/run.sh",
+    "--lowest": "tests/run.sh",
 }
 
 

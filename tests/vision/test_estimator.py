@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
@@ -19,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.fixes import parse_version
 from sklearn.utils.validation import check_is_fitted
 
 import circuitsim as cs
@@ -76,7 +78,10 @@ def test_scikit_learns_own_checks(check):
 
 
 def test_checks_that_do_not_apply_are_still_made():
-    assert set(DOES_NOT_APPLY) <= {name_of(check) for check in checks()}
+    made = {name_of(check) for check in checks()}
+    if parse_version(sklearn.__version__) < parse_version("1.9"):  # made for others alone before
+        made.add("check_array_api_input")
+    assert set(DOES_NOT_APPLY) <= made
 
 
 def test_images_are_classified_alike_in_any_company(learned):
