@@ -80,14 +80,14 @@ def _begin(rows, n_blocks, factors):  # type: ignore[no-untyped-def]
 
 
 @_sums
-def _carry(rows, base, weights, start, factors, x, then):  # type: ignore[no-untyped-def]
+def _carry(rows, base, weights, start, n, factors, x, then):  # type: ignore[no-untyped-def]
     """Move a block's synapses of one input x along it, and project on them what is shown then.
 
     Returns the sum of weights.
     """
     a, c, e, f = factors
     total = 0.0
-    for i in range(_LANES):
+    for i in range(n):
         at, synapse = base + i, start + i
         d, v = weights[synapse + _LANES], weights[synapse + _LANES + _LANES]
         moved = a * d + c * v + rows[at + _MOVED] * x
@@ -102,11 +102,11 @@ def _carry(rows, base, weights, start, factors, x, then):  # type: ignore[no-unt
 
 
 @_sums
-def _carry_own(rows, base, weights, start, factors, x, then):  # type: ignore[no-untyped-def]
+def _carry_own(rows, base, weights, start, n, factors, x, then):  # type: ignore[no-untyped-def]
     """`_carry` where each neuron of a block is shown an input of its own."""
     a, c, e, f = factors
     total = 0.0
-    for i in range(_LANES):
+    for i in range(n):
         at, synapse = base + i, start + i
         d, v = weights[synapse + _LANES], weights[synapse + _LANES + _LANES]
         moved = a * d + c * v + rows[at + _MOVED] * x[i]
@@ -150,12 +150,13 @@ def _turn(rows, weights, n_neurons, factors, x, then, mean, variance):  # type: 
         total = 0.0
         for block in range(n_blocks):
             base, start = np.uint64(block * BLOCK), of_input + np.uint64(3 * LANES * block)
+            n = np.uint64(min(LANES, (n_neurons - block * LANES + 7) // 8 * 8))
             if own:
                 for i in range(min(LANES, n_neurons - block * LANES)):
                     shown[i], shown_then[i] = x[block * LANES + i, j], then[block * LANES + i, j]
-                total += _carry_own(rows, base, weights, start, factors, shown, shown_then)
+                total += _carry_own(rows, base, weights, start, n, factors, shown, shown_then)
             else:
-                total += _carry(rows, base, weights, start, factors, x[0, j], then[0, j])
+                total += _carry(rows, base, weights, start, n, factors, x[0, j], then[0, j])
         if len(mean):
             mean[j] = total / n_neurons
             variance[j] = _variance(weights, of_input, n_neurons, mean[j])

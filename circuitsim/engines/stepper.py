@@ -148,7 +148,10 @@ class _Run:
         # The connections of all neurons alike are one number in the loop.
         self.connections = batch.connections()
         n_circuits, n_neurons, n_inputs = batch.shape
-        self.moments = np.empty((2, n_circuits, len(batch.record), n_inputs))
+        # SNR of weights, its inverse, and the cosine, which are taken of moments block by block.
+        self.measured = np.empty((3, n_circuits, len(batch.record)))
+        self.mean_init = batch.w_init.mean(axis=1)[:, np.newaxis]
+        self.moments = np.empty((2, n_circuits, 0, n_inputs))
         self.rate_trace: Array | None = None
         self.rate_inh_trace: Array | None = None
         if batch.record_rates:
@@ -175,9 +178,8 @@ class _Run:
         batch = self.batch
         if 0 in batch.record:
             weights = batch.state.weights
-            self.moments[0, :, 0] = weights.mean(axis=1)
-            self.moments[1, :, 0] = weights.var(axis=1)
-        n_circuits = batch.shape[0]
+            self._measured(0, np.stack((weights.mean(axis=1), weights.var(axis=1)))[:, :, None])
+        n_circuits, _, n_inputs = batch.shape
         n_parts = min(n_circuits, 2 * threads) if threads > 1 else 1
         edges = np.linspace(0, n_circuits, n_parts + 1).astype(int)
         parts = [slice(*pair) for pair in pairwise(edges)]
@@ -187,9 +189,10 @@ class _Run:
             for start in range(0, batch.n_presentations, at_once):
                 stop = min(start + at_once, batch.n_presentations)
                 inputs = self._inputs(start, stop)
-                slots = np.searchsorted(batch.record, np.arange(start + 1, stop + 1))
-                wanted = np.isin(np.arange(start + 1, stop + 1), batch.record)
-                slots = np.where(wanted, slots, -1)
+                first, after = np.searchsorted(batch.record, (start + 1, stop + 1))
+                slots = np.full(stop - start, -1)
+                slots[batch.record[first:after] - start - 1] = np.arange(after - first)
+                self.moments = np.empty((2, n_circuits, after - first, n_inputs))
                 if self.ideal:
                     done = batch.state.presentations
                     rates = batch.plasticity.learning_rate.at(done + np.arange(start, stop))
@@ -208,9 +211,19 @@ class _Run:
 
                     for _ in spread(advance, parts):
                         pass
+                self._measured(first, self.moments)
                 if progress is not None:
                     progress(stop / batch.n_presentations)
         return self._outcome()
+
+    def _measured(self, first: int, moments: Array) -> None:
+        """Keep the measures of a block, the first of which has this number."""
+        mean, variance = moments
+        self.measured[:, :, first : first + mean.shape[1]] = (
+            measures.snr_from_moments(mean, variance),
+            measures.inverse_snr_from_moments(mean, variance),
+            measures.cosine(mean, self.mean_init),
+        )
 
     def _presentations_at_once(self, n_circuits: int) -> int:
         """As many as interrupts, progress and memory allow, of which no number depends."""
@@ -311,13 +324,12 @@ class _Run:
             presentations=state.presentations + batch.n_presentations,
             elapsed=state.elapsed + batch.n_presentations * batch.presentation,
         )
-        mean, variance = self.moments
-        initial = batch.w_init.mean(axis=1)[:, np.newaxis]
+        snr_w, inverse_snr_w, mean_weight_cosine = self.measured
         outcome = Outcome(
             after,
-            measures.snr_from_moments(mean, variance),
-            measures.inverse_snr_from_moments(mean, variance),
-            measures.cosine(mean, initial),
+            snr_w,
+            inverse_snr_w,
+            mean_weight_cosine,
             self.rate_trace,
             None if self.rate_inh_trace is None else self._interneurons(self.rate_inh_trace),
         )

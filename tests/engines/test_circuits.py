@@ -403,7 +403,7 @@ def test_noise_has_the_variance_that_is_asked_for():
         ({"excitatory": RELU, "transfer": "relu"}, "has no effect with an equation"),
         ({"excitatory": RELU + " + xi"}, "must have its noise as a last term"),
         ({"excitatory": RELU + " + sigma*sqrt(2/tau)*xi"}, "sigma: must be > 0 for the noise"),
-        ({"interneuron": "dr_inh/dt = (r_mean - r_inh)/tau", "tau_inh": 3 * ms}, "not used by"),
+        ({"interneuron": "dr_inh/dt = (r_mean - r_inh)/tau", "tau_inh": 3 * ms}, "must be used by"),
         ({"tau": cs.per_neuron([1, 2] * ms)}, "tau_inh: must be given"),
         ({"sigma": -1}, "sigma: must be >= 0"),
         ({"tau_inh": 0 * ms}, "tau_inh: must be > 0 ms"),
