@@ -139,6 +139,7 @@ def test_compiled_brian2_runs_the_same_equations():
     same(registry.get("brian2", "cpp_standalone").run(batch), reference.run(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["circuit", "own = (r - b)*x/w", "ideal = (z - z_mean)*w"])
 def test_bounds_and_signals_of_synapses(rule):
     plasticity = cs.Plasticity(rule, 0.3, learning_rate=cs.ConstantRate(1e-3), bounds=(0.1, 1.2))
@@ -523,6 +524,7 @@ EXPRESSIONS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(EXPRESSIONS)
 @settings(max_examples=300, deadline=None)
 def test_whole_numbers_are_handed_on_as_others(text):
@@ -615,6 +617,7 @@ def test_equations_mean_the_same_in_all_engines(texts):
     all_the_same(little(circuit, plasticity), ("propagator", "stepper", "brian2"))
 
 
+@pytest.mark.slow
 def test_brian2_gives_a_negative_power_its_meaning():
     rng = np.random.default_rng(5)
     w_init, inputs = 1 + rng.standard_normal((5, 3)), rng.standard_normal((3, 3))

@@ -146,6 +146,7 @@ def batches(draw: st.DrawFn) -> Batch:
 class TestPlainLoop:
     """The same numbers as the loop over steps in `reference`."""
 
+    @pytest.mark.slow
     @codegens
     @settings(max_examples=2 * settings.default.max_examples)
     @given(data=st.data())

@@ -114,6 +114,7 @@ def test_moving_a_slider_redraws():
     assert image.value == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [{"gamma": 0.0}, {"gamma": 0.1}, {"alpha": 3.0}])
 def test_axes_do_not_jump(changed):
     fixed, moved = (

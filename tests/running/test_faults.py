@@ -311,6 +311,7 @@ def test_numbers_of_many_digits_are_refused(capsys):
         assert f"error: {option}" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_a_killed_command_left_beside_its_output_is_removed(keep, tmp_path):
     dead = subprocess.Popen(["true"])
@@ -353,6 +354,7 @@ def test_a_killed_tracker_of_semaphores_leaves_no_tracebacks(tmp_path):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.slow
 def test_a_pool_that_can_start_no_thread_is_not_waited_for(tmp_path, monkeypatch, capfd):
     """As under a limit of memory or processes: its own thread dies where it starts another."""
     real = threading.Thread.start

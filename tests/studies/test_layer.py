@@ -19,6 +19,7 @@ def result():
     return arrays
 
 
+@pytest.mark.slow
 def test_figure_shows_the_sleep_of_a_classifier(result):
     for name, (shape, _) in SMALL.layout(SMALL.tasks()[0]).items():
         assert result[name].shape == shape

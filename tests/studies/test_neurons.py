@@ -112,6 +112,7 @@ def test_noise_is_not_predicted(home, tmp_path):
     assert abs(np.median(root["reliability"])) < 0.1
 
 
+@pytest.mark.slow
 def test_trainings_of_several_seeds_are_one_network(home, tmp_path):
     runs = [home / name for name in ("lc-0", "asleep", "lc-1")]
     responses = np.random.default_rng(0).standard_normal((3, STIMULI))

@@ -116,6 +116,7 @@ def test_linear_imperfections_have_their_end_point():
     assert limit == pytest.approx(float(cs.measures.inverse_snr_w(end)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_given_patterns(tmp_path):
     file = tmp_path / "p.npy"
     patterns = np.random.default_rng(0).standard_normal((6, 4))

@@ -35,6 +35,7 @@ def fields(frame, geometry):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("border", ["asleep", "awake"])
 @pytest.mark.parametrize("bias", [False, True])
 def test_output_and_product_are_those_of_the_equations(border, bias):

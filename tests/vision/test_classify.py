@@ -338,6 +338,7 @@ def test_what_an_optimiser_remembers_is_shared_where_asked(moments, optimiser, d
         assert alike == (moments == "shared")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -322,6 +322,7 @@ def test_bombs(inside, tmp_path, load, rng):
     refused(load, "cifar10", layout, "more than")
 
 
+@pytest.mark.slow
 def test_many_small_files(tmp_path, load, rng):
     """Which would be looked at one by one, a million in an archive of a megabyte."""
     source = Source("cifar10", 0, rng)

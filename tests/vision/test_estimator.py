@@ -144,6 +144,7 @@ def test_labels_of_any_kind(labels):
     np.testing.assert_allclose(classifier.predict_proba(given).sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_scale_and_shape_do_not_matter():
     given, labels = images(45)
     expected = Classifier(**SMALL).fit(given, labels).predict_proba(given)
@@ -197,6 +198,7 @@ def test_another_scale_is_noticed(learned):
         )
 
 
+@pytest.mark.slow
 def test_within_scikit_learn():
     given, labels = images(45)
     rows = given.reshape(45, -1) / 255

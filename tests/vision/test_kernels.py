@@ -155,6 +155,7 @@ def trained(code, threads, batch, connectivity="lc"):
         return net.forward(x)
 
 
+@pytest.mark.slow
 @needs_numba
 @pytest.mark.parametrize("connectivity", ["conv", "lc"])
 def test_networks(connectivity):
@@ -214,6 +215,7 @@ def test_memory_is_used_again_only_when_nobody_refers_to_it():
     assert memory.empty((0, 3), np.float32).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_outputs_are_the_callers_own(rng):
     """A later call does not write where an earlier one's result is."""
     layers = {"a": Conv2D((16, 16), 8, 8, kernel=1, rng=rng), "norm": BatchNorm2D(8)}

@@ -73,6 +73,7 @@ def local_layers(draw):
     return size, *channels, options | {"groups": groups, "bias": draw(st.booleans())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [LocallyConnected2D, Conv2D])
 @settings(deadline=None, max_examples=60)
 @given(arguments=local_layers(), images=st.integers(1, 3), seed=st.integers(0, 99))

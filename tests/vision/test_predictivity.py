@@ -67,6 +67,7 @@ def test_noise_has_no_predictivity():
     assert np.mean(luckiest) > 4 * np.std(luckiest) / np.sqrt(len(luckiest))
 
 
+@pytest.mark.slow
 def test_noise_alone_is_not_reliable():
     rng = np.random.default_rng(0)
     found = reliability(rng.standard_normal((200, 100, 8)))
@@ -219,6 +220,7 @@ def pictures(number=12, shape=(9, 8, 3)):
     return np.random.default_rng(0).integers(0, 256, (number, *shape), dtype=np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "names"),
     [

@@ -241,6 +241,7 @@ def test_repeats_are_layers_of_their_own(sweep, tmp_path):
     assert "--repeats 4: must divide the 6 trials of the sweep" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "arguments", "code", "text"),
     [

@@ -108,6 +108,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.slow
 @grid(
     method=[*RULES, "half = r - b - 0.5*r_inh", "weak = 0.5*z - 0.4*z_mean"],
     geometry=LAYERS,
@@ -166,6 +167,7 @@ def test_operator_equals_the_engine_on_each_pool(method, geometry, border, perio
     np.testing.assert_allclose(asleep, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_operator_equals_the_network_of_neurons():
     """As above with Brian2's network, for one pool."""
     geometry = Geometry((6, 6), kernel=2, stride=2)  # every position sees the whole pattern

@@ -64,6 +64,7 @@ def test_layer_sleeps_as_that_of_a_classifier(geometry, channels, outputs, metho
     agree(geometry, channels, outputs, border, method, "propagator", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "method", "border"),
     [
@@ -121,6 +122,7 @@ def test_network_and_pools_agree_on_a_line(method, gain, tau_sheet):
         np.testing.assert_allclose(ours, others, rtol=1e-6 if name == "snr_w" else 1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "options"),
     [("propagator", {}), ("stepper", {"gain": 0.9, "tau_sheet": 7 * ms})],
@@ -220,6 +222,7 @@ def test_layer_whose_sheet_settles_in_time_by_plain_loops():
         np.testing.assert_allclose(ended.rate[..., 0], r, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_weights_approach_those_of_a_settled_sheet():
     """The distance is in proportion to the sheet's time constant, as long as that is short."""
     learning = plasticity("circuit", 6)
