@@ -38,6 +38,8 @@ ENGINES = {
     "Brian2 per synapse, C++": ("brian2_per_synapse", "cpp_standalone", 1, 4),
     "Brian2, NumPy": ("brian2", "numpy", 1, 6),
     "Brian2, C++": ("brian2", "cpp_standalone", 20, 120),
+    "stepper, NumPy": ("stepper", "numpy", 2, 12),
+    "stepper, Numba": ("stepper", "numba", 100, 1000),
     "propagator, NumPy": ("propagator", "numpy", 100, 1000),
     "propagator, Numba": ("propagator", "numba", 1000, 10_000),
 }
@@ -197,7 +199,7 @@ def available() -> list[str]:
     try:
         import numba  # noqa: F401
     except ImportError:
-        engines.remove("propagator, Numba")
+        engines = [name for name in engines if "Numba" not in name]
     return engines
 
 

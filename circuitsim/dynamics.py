@@ -157,8 +157,13 @@ class Dynamics:
             needed = -(none.rate + none.leak) / dt - determinants[0]
             return float(needed / (determinants[1] - determinants[0]))
 
-    def at_baseline(self, b: ArrayLike, b_inh: ArrayLike, **constants: ArrayLike) -> bool:
-        """Whether rates rest, without drive, at b and b_inh, from where rules' signals count."""
+    def solvable(self, b: ArrayLike, b_inh: ArrayLike, **constants: ArrayLike) -> bool:
+        """Whether they are linear, and rates rest without drive at b and b_inh.
+
+        From these baselines rules' signals count.
+        """
+        if not self.linear:
+            return False
         values = {name: np.asarray(v, dtype=float) for name, v in constants.items()}
         values |= {"b": np.asarray(b, dtype=float), "b_inh": np.asarray(b_inh, dtype=float)}
         values |= {"r": values["b"], "r_mean": values["b"], "z": np.zeros(())}

@@ -269,14 +269,8 @@ class Circuit(Values):
         alike = not any(isinstance(v, PerNeuron) for v in (self.alpha, self.tau_ms))
         alike = alike and not (self.spread_alpha or self.spread_tau or self.connected)
         prompt = not (np.any(self.sigma) or np.any(self.delay_ms))
-        return (
-            alike
-            and prompt
-            and self.dynamics.linear
-            and self.dynamics.at_baseline(
-                self.b, self.b_inh, alpha=self.alpha, tau=self.tau_ms, tau_inh=self.tau_inh_ms
-            )
-        )
+        constants = {"alpha": self.alpha, "tau": self.tau_ms, "tau_inh": self.tau_inh_ms}
+        return alike and prompt and self.dynamics.solvable(self.b, self.b_inh, **constants)
 
     @property
     def n_circuits(self) -> int | None:

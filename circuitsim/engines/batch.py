@@ -128,14 +128,8 @@ class Batch:
         alike = self.alpha.ndim == self.tau.ndim == 1
         prompt = not (self.sigma.any() or self.delay.any())
         alike = alike and self.to_inh is None and not self.private
-        return (
-            alike
-            and prompt
-            and self.dynamics.linear
-            and self.dynamics.at_baseline(
-                self.b, self.b_inh, alpha=self.alpha, tau=self.tau, tau_inh=self.tau_inh
-            )
-        )
+        constants = {"alpha": self.alpha, "tau": self.tau, "tau_inh": self.tau_inh}
+        return alike and prompt and self.dynamics.solvable(self.b, self.b_inh, **constants)
 
     def check_steps(self, engine: str) -> None:
         """Raise a `ParameterError` in continuous time, for an engine that makes steps."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __dir__ = own(__name__)
 
+CURVES = 64  # pools whose SNR is kept beside what their weights are worth
 Pools = dict[int, NDArray[np.float64]]  # by their sizes, (pool, neuron, input)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
-from circuitsim.studies import sweep
+from circuitsim.studies import origins, sweep
 
 if TYPE_CHECKING:
     from circuitsim.vision.datasets import Dataset
@@ -26,7 +26,6 @@ __dir__ = own(__name__)
 
 BEFORE, AFTER, SHARED = "before sleep", "after sleep", "exactly shared"
 RANDOM, PIXELS = "random kernels", "raw pixels"
-_CURVES = 64  # pools whose SNR is kept
 
 
 class Circuits(NamedTuple):
@@ -81,7 +80,7 @@ def circuits(path: Path, **point: Any) -> Circuits:
     ]
     before = np.stack([study.initial_weights(cell) for cell in cells], axis=-1)
     curves = sweep.load(path)["snr_w"].sel(chosen).isel(further)
-    curves = curves.transpose("presentation", "trial").isel(trial=slice(_CURVES))
+    curves = curves.transpose("presentation", "trial").isel(trial=slice(origins.CURVES))
     plain = xr.DataArray(
         curves.to_numpy(), {"presentation": curves["presentation"]}, ("presentation", "pool"),
         attrs=curves.attrs,

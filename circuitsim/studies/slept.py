@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __dir__ = own(__name__)
 
 AWAKE, SHARED = "awake", "exactly shared"
-_CURVES = 64  # pools whose SNR is kept
 
 
 class Learned(NamedTuple):
@@ -71,7 +70,7 @@ def learned(path: Path) -> Learned:
             for n, weights in found.items()
         }
     curves = sweep.load(path)["snr_w"].isel(k=0, gamma=0, alpha=0)
-    pools = curves.stack(pool=("neurons", "trial")).dropna("pool").isel(pool=slice(_CURVES))
+    pools = curves.stack(pool=("neurons", "trial")).dropna("pool").isel(pool=slice(origins.CURVES))
     return Learned(study, points, pools.transpose("presentation", "pool"))
 
 

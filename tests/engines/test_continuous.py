@@ -61,6 +61,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.slow
 @grid(
     schedule=list(SCHEDULES),
     momentum=[0.0, 0.5, 0.95],

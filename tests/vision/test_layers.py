@@ -274,6 +274,7 @@ def test_cross_entropy(rng):
     assert cross_entropy(np.array([[1e4, 0.0]]), np.array([1]))[0] == pytest.approx(1e4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["small", "resnet20", "resnet18"])
 @pytest.mark.parametrize("connectivity", ["conv", "lc", "first_conv"])
 def test_gradients_of_networks(rng, network, connectivity):

@@ -354,6 +354,7 @@ def test_table_of_what_is_left(per_input, rule, circuit, mean_circuit, mean_gate
         np.testing.assert_array_equal(default.deviation, maps["circuit"].deviation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_inputs", [1, 9, 288])
 @pytest.mark.parametrize("method", RULES)
 def test_defaults_suit_any_number_of_inputs(method, n_inputs):
