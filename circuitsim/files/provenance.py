@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import shlex
@@ -38,9 +39,15 @@ def made_here() -> dict[str, str]:
     return {
         "machine": f"{platform.node()}: {platform.platform()}, {os.cpu_count()} processors",
         "git_revision": _git_revision(),
-        "command_line": shlex.join(sys.orig_argv),
+        "command_line": shlex.join(_command()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _command() -> list[str]:
+    if multiprocessing.parent_process() is None:
+        return sys.orig_argv
+    return [sys.executable, *sys.argv]  # a worker's own is of the server that forks it
 
 
 def _version(package: str) -> str:

@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -438,6 +440,11 @@ def test_killed_and_run_in_parts(tmp_path):
     )  # fmt: skip
     whole, parts = tmp_path / "whole.nc", tmp_path / "parts.nc"
     assert runner.run(comparison, whole, jobs=2).failures == []
+    made = {
+        json.loads(run.read_text())["provenance"]["command_line"]
+        for run in (tmp_path / "whole.cells").glob("**/run.json")
+    }
+    assert made == {shlex.join([sys.executable, *sys.argv])}  # not that of the workers' server
     for part in (1, 0):
         assert runner.run_parts(comparison, parts, [part]).failures == []
     # As if the last of them had been killed in its midst: its result is gone, its network is not.
