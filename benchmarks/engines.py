@@ -36,9 +36,8 @@ LOOP = "plain NumPy loop"
 # Engine, code generation, and presentations of a short and a long run: the difference is timed.
 ENGINES = {
     "Brian2 per synapse, C++": ("brian2_per_synapse", "cpp_standalone", 1, 4),
-    "Brian2, NumPy": ("brian2", "numpy", 1, 6),
+    "Brian2, NumPy": ("brian2", "numpy", 2, 16),
     "Brian2, C++": ("brian2", "cpp_standalone", 20, 120),
-    "stepper, NumPy": ("stepper", "numpy", 2, 12),
     "stepper, Numba": ("stepper", "numba", 100, 1000),
     "propagator, NumPy": ("propagator", "numpy", 100, 1000),
     "propagator, Numba": ("propagator", "numba", 1000, 10_000),
