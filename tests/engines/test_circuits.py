@@ -420,7 +420,10 @@ def test_noise_has_the_variance_that_is_asked_for():
         ({"delay": -1 * ms}, "delay: must be >= 0 ms"),
         ({"interneurons": 10**9}, "interneurons: must be at most 10000"),
         ({"excitatory": f"{RELU} : volt"}, "must have the unit 1, as rates have"),
-        ({"excitatory": "dr/dt = (z - r)/tau", "alpha": 3}, "alpha: must be used by the exc"),
+        (
+            {"excitatory": "dr/dt = (z - r)/tau", "alpha": 3},
+            "alpha: must be used by the excitatory",
+        ),
         (
             {"excitatory": "dr/dt = (z - r)/tau", "spread_alpha": 0.1},
             "alpha: must be used by the excitatory",
