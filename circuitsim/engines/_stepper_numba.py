@@ -103,7 +103,10 @@ def _carry(rows, base, weights, start, n, factors, x, then):  # type: ignore[no-
 
 @_sums
 def _carry_own(rows, base, weights, start, n, factors, x, then):  # type: ignore[no-untyped-def]
-    """`_carry` where each neuron of a block is shown an input of its own."""
+    """`_carry` where each neuron of a block is shown an input of its own.
+
+    Apart from it, since there one number for all neurons stays in a register.
+    """
     a, c, e, f = factors
     total = 0.0
     for i in range(n):

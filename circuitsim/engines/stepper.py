@@ -147,11 +147,11 @@ class _Run:
         )
         # The connections of all neurons alike are one number in the loop.
         self.connections = batch.connections()
-        n_circuits, n_neurons, n_inputs = batch.shape
+        n_circuits, n_neurons, _ = batch.shape
         # SNR of weights, its inverse, and the cosine, which are taken of moments block by block.
         self.measured = np.empty((3, n_circuits, len(batch.record)))
         self.mean_init = batch.w_init.mean(axis=1)[:, np.newaxis]
-        self.moments = np.empty((2, n_circuits, 0, n_inputs))
+        self.moments: Array  # of the block that is carried on, mean and variance
         self.rate_trace: Array | None = None
         self.rate_inh_trace: Array | None = None
         if batch.record_rates:
