@@ -22,6 +22,7 @@ DESCRIPTION = (
 )
 _CALLED = {"paddings": "--crop-padding", "seeds": "--trials"}
 OPTIONS = campaign.OPTIONS | _CALLED
+_SLEEP = (*SLEEP, "border", "periods", "moments")
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -38,8 +39,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     names = ("network", "width", "first_conv", "epochs", "batch_size", "schedule", "rates",
              "rate_epochs", "validation")  # fmt: skip
     options.add(training, Comparison, names)
-    asleep = p.add_argument_group("asleep (all but instant)")
-    options.add(asleep, Sharing, (*SLEEP, "border"), defaults=SLEEP)
+    asleep = p.add_argument_group("asleep (instant: the last two alone)")
+    options.add(asleep, Sharing, _SLEEP, defaults=SLEEP)
     how = p.add_argument_group("how to run it")
     how.add_argument(
         "--runs",
@@ -79,7 +80,7 @@ def _comparison(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]
     from circuitsim.commands.options import chosen
     from circuitsim.studies.comparison import Comparison
 
-    sleep = {name: getattr(options, name) for name in (*SLEEP, "border")}
+    sleep = {name: getattr(options, name) for name in _SLEEP}
     made = Comparison(
         dataset=options.dataset,
         sleep=sleep,

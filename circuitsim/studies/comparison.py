@@ -52,6 +52,7 @@ __dir__ = own(__name__, "VARIANTS", "FURTHER")
 VARIANTS = (
     "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "inhibition_gated-10",
 )  # fmt: skip
+_ALL_SLEEPS = ("periods", "moments")  # what averaging has in common with sleep by a rule
 FURTHER = 3  # times that rates are tried beyond either end of those given
 
 _EPOCHS = ("variant", "padding", "seed", "epoch")
@@ -185,7 +186,8 @@ class Comparison(Campaign[Job]):
     schedule : str
         As in `Training`.
     sleep : mapping
-        Fields of `Sharing` for variants that simulate sleep; ``border`` is among them.
+        Fields of `Sharing` for variants that simulate sleep; ``border`` is among them. ``periods``
+        and ``moments`` are those of averaging, too.
     images : mapping
         Options of `datasets.load` that change the images, such as their size.
     loading : mapping
@@ -291,6 +293,9 @@ class Comparison(Campaign[Job]):
         if list(self.rates) != sorted(self.rates):
             raise ParameterError("rates", "must be in ascending order", self.rates)
         sleep = {**self.sleep, "border": self.sleep.get("border", "asleep")}
+        # A file from before there was such a choice describes the same comparison.
+        usual = {name: fields.default(Sharing, name) for name in _ALL_SLEEPS}
+        sleep = {n: v for n, v in sleep.items() if n not in usual or v != usual[n]}
         object.__setattr__(self, "sleep", sleep)
         one_of("dataset", self.dataset, datasets.NAMES)
         # What cannot be trained is said before anything starts.
@@ -348,9 +353,11 @@ class Comparison(Campaign[Job]):
         method = Variant(variant).method
         if method is None:
             return None
-        given = self.sleep if method != INSTANT else {"border": "asleep"}
+        given = dict(self.sleep)
+        if method == INSTANT:
+            given = {n: v for n, v in given.items() if n in _ALL_SLEEPS} | {"border": "asleep"}
         if method == AWAKE:
-            given = {"border": self.sleep["border"]}
+            given = {"border": given["border"]}
         return Sharing(method, **given)
 
     def check_images(self, data: Dataset) -> None:

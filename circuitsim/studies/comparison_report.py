@@ -231,6 +231,17 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
             "Border positions share weights too."
             if comparison.sleep["border"] == "asleep"
             else "Border positions share weights only in `instant`."
+        )
+        + (
+            " Sleeps have two stages, of pools that repeat every k and every k + 1 positions, so "
+            "that one kernel is left in a channel."
+            if comparison.sleep.get("periods") == 2
+            else ""
+        )
+        + (
+            " What the optimiser remembers of single weights is shared with them."
+            if comparison.sleep.get("moments") == "shared"
+            else ""
         ),
     ]
     if dynamic:

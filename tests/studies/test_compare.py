@@ -505,6 +505,28 @@ def test_comparisons_of_earlier_versions_mean_what_they_meant():
     assert found.sharing("instant-1").border == "asleep"
 
 
+def test_one_kernel_and_shared_moments_are_those_of_all_that_sleep():
+    variants = ("conv", "lc", "instant-1", "awake-1", "circuit-10")
+    plain = Comparison(variants=variants, sleep={"periods": 1, "moments": "own"})
+    assert plain == Comparison(variants=variants)
+    more = Comparison(variants=variants, sleep={"periods": 2, "moments": "shared"})
+    found = Comparison.from_json(more.to_json())
+    assert found == more
+    for variant in ("instant-1", "circuit-10"):
+        sharing = found.sharing(variant)
+        assert (sharing.periods, sharing.moments) == (2, "shared")
+        assert job_digest(more, variant) != job_digest(plain, variant)
+    assert found.sharing("awake-1").periods == 1
+    for variant in ("conv", "lc", "awake-1"):
+        assert job_digest(more, variant) == job_digest(plain, variant)
+    with pytest.raises(ParameterError, match="periods"):
+        Comparison(variants=variants, sleep={"periods": 3})
+
+
+def job_digest(comparison, variant):
+    return comparison.digest(Job(variant, 0, 0, 1e-3, False))
+
+
 @pytest.mark.parametrize("path", sorted(FIGURES.glob("**/classifiers.nc")), ids=str)
 def test_committed_comparisons_are_read(path):
     comparison, groups, _ = files.load(path, [Comparison])
