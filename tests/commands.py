@@ -8,7 +8,7 @@ import functools
 import importlib
 import inspect
 import io
-import json
+import multiprocessing.util
 import os
 import signal
 import socket
@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+import nursery
+import sketches
 import xarray as xr
 
 
@@ -37,27 +39,20 @@ class Forked(subprocess.Popen):
             return
         options = inspect.signature(super()._execute_child).bind(*given, **more).arguments
         _, _, module, *arguments = options["args"]
-        environment = os.environ if options["env"] is None else options["env"]
+        streams = [options["p2cread"], options["c2pwrite"], options["errwrite"]]
         wanted = {
             "module": module,
             "arguments": arguments,
-            "environment": {os.fsdecode(k): os.fsdecode(v) for k, v in environment.items()},
             "directory": os.path.abspath(options["cwd"] or "."),
             "session": bool(options["start_new_session"]),
+            "sketched": sketches.wanted,
         }
-        streams = [options["p2cread"], options["c2pwrite"], options["errwrite"]]
-        text = json.dumps(wanted).encode()
-        connection = _nursery()
-        socket.send_fds(
-            connection,
-            [len(text).to_bytes(8, "big")],
-            [number if given == -1 else given for number, given in enumerate(streams)],
+        if options["env"] is not None:
+            given = options["env"].items()
+            wanted["environment"] = {os.fsdecode(k): os.fsdecode(v) for k, v in given}
+        self.pid = _forked(
+            wanted, [number if given == -1 else given for number, given in enumerate(streams)]
         )
-        connection.sendall(text)
-        answer = connection.recv(8)
-        if not answer:
-            raise OSError("the process that forks commands has ended")
-        self.pid = int.from_bytes(answer, "big")
         self._child_created = True
         self._close_pipe_fds(
             *(
@@ -65,6 +60,32 @@ class Forked(subprocess.Popen):
                 for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
             )
         )
+
+
+def _forked(wanted, descriptors):
+    """Number of a process that the nursery has forked, a child of this one."""
+    connection = _nursery()
+    nursery.ask(connection, wanted, descriptors)
+    answer = connection.recv(8)
+    if not answer:
+        raise OSError("the process that forks commands has ended")
+    return int.from_bytes(answer, "big")
+
+
+@contextlib.contextmanager
+def forked_server():
+    """Let the fork server of this process's workers be forked, too: it imports nothing anew."""
+    plainly = multiprocessing.util.spawnv_passfds
+
+    def spawn(path, arguments, descriptors):
+        command = os.fsdecode(arguments[-1])
+        if sys.platform != "linux" or "forkserver" not in command:
+            return plainly(path, arguments, descriptors)
+        return _forked({"command": command}, descriptors)
+
+    multiprocessing.util.spawnv_passfds = spawn
+    yield
+    multiprocessing.util.spawnv_passfds = plainly
 
 
 @functools.cache

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-from multiprocessing.context import BaseContext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sketches
+from commands import forked_server
 from hypothesis import HealthCheck, settings
 
 from circuitsim import rules
@@ -20,12 +22,6 @@ from circuitsim.files.locks import locked
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
 
-
-IMPORTED_BY_WORKERS = (
-    "circuitsim.engines.runtime",
-    "circuitsim.studies.comparison",
-    "circuitsim.studies.sweep",
-)
 
 # Examples that are the same in every run, few; and once a week, many others.
 settings.register_profile(
@@ -119,13 +115,21 @@ def once(common):
 @pytest.fixture(scope="session", autouse=True)
 def _workers():
     """Let worker processes share what takes long to import, whichever test starts the first."""
-    plain = BaseContext.set_forkserver_preload
+    with forked_server():
+        yield
 
-    def more(context, modules):
-        plain(context, [*modules, *IMPORTED_BY_WORKERS])
 
+@pytest.fixture(scope="session", autouse=True)
+def _sketches():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseContext, "set_forkserver_preload", more)
+        patch.setattr(sketches.plots, "save", sketches.save)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _drawn(request):
+    """Whole figures, for a test that looks at them."""
+    with sketches.drawn() if request.node.get_closest_marker("drawn") else nullcontext():
         yield
 
 

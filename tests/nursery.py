@@ -2,13 +2,16 @@
 
 Started with one end of a socket. Each message on it is a command: its module, arguments, working
 directory and environment; three descriptors come with it. The answer is the number of the process,
-a child of whoever asked (see `commands.Forked`).
+a child of whoever asked (see `commands.Forked`). Instead of a module it may be the code of a fork
+server of worker processes, with two more descriptors (see `commands.fork_server`).
 """
 
 import gc
 import importlib
 import json
+import multiprocessing.util
 import os
+import re
 import runpy
 import signal
 import socket
@@ -42,14 +45,19 @@ def prepared():
 
 def asked(connection):
     """The next command, and its descriptors; None at the end."""
-    size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    size, descriptors, _, _ = socket.recv_fds(connection, 8, 5)
     if not size:
         return None, descriptors
-    missing, parts = int.from_bytes(size, "big"), []
-    while missing:
-        parts.append(connection.recv(missing))
-        missing -= len(parts[-1])
-    return json.loads(b"".join(parts)), descriptors
+    text = connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+    return json.loads(text), descriptors
+
+
+def ask(connection, wanted, descriptors):
+    """Send a command, and descriptors with it."""
+    here = {"directory": os.getcwd(), "environment": dict(os.environ)}
+    text = json.dumps(here | wanted).encode()
+    socket.send_fds(connection, [len(text).to_bytes(8, "big")], descriptors)
+    connection.sendall(text)
 
 
 def wait(connection):
@@ -80,12 +88,16 @@ def become(wanted, descriptors):
     """Be as a process that was started for this command alone."""
     if wanted["session"]:
         os.setsid()
-    for number, descriptor in enumerate(descriptors):
+    for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(wanted["environment"])
     os.chdir(wanted["directory"])
+    if wanted["sketched"]:
+        import sketches
+
+        sketches.plots.save = sketches.save
     sys.argv = [wanted["module"], *wanted["arguments"]]
     added = wanted["environment"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [os.getcwd(), *(path for path in added if path and path not in sys.path)]
@@ -100,10 +112,55 @@ def become(wanted, descriptors):
         sys.stdout.reconfigure(line_buffering=True)
 
 
+def serve(wanted, descriptors):
+    """Be the fork server that a process has asked for, as if it had started it."""
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    os.chdir(wanted["directory"])
+    # Its descriptors' numbers, in the process that has asked, are the first two arguments.
+    exec(re.sub(r"main\(\d+, \d+", "main({}, {}".format(*descriptors), wanted["command"]))
+    os._exit(0)
+
+
+def keep_fork_server():
+    """Let the fork server of this process be forked, too, with all that is imported here.
+
+    It waits from now on, while there is one thread and nothing has been done. A second one is
+    started plainly.
+    """
+    mine, its = socket.socketpair()
+    signals = {signal.SIGINT, signal.SIGHUP}  # which a fork server never sees
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    pid = os.fork()
+    if pid == 0:
+        mine.close()
+        wanted, descriptors = asked(its)
+        its.close()
+        if wanted is None:
+            os._exit(0)
+        serve(wanted, descriptors)
+    its.close()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    plainly = multiprocessing.util.spawnv_passfds
+
+    def spawn(path, arguments, descriptors):
+        command = os.fsdecode(arguments[-1])
+        if "forkserver" not in command or mine.fileno() < 0:
+            return plainly(path, arguments, descriptors)
+        ask(mine, {"command": command}, descriptors)
+        mine.close()
+        return pid
+
+    multiprocessing.util.spawnv_passfds = spawn
+
+
 if __name__ == "__main__":
     given = socket.socket(fileno=int(sys.argv[1]))
     kept = prepared()
     gc.freeze()
-    command, streams = wait(given)
-    become(command, streams)
+    command, received = wait(given)
+    if "command" in command:
+        serve(command, received)
+    become(command, received)
+    keep_fork_server()
     runpy.run_module(command["module"], run_name="__main__", alter_sys=True)

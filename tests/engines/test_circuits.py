@@ -134,6 +134,7 @@ def test_brian2_runs_the_same_equations(engine, circuit, private):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_compiled_brian2_runs_the_same_equations():
     batch = problem(cs.Circuit(**EVERYTHING), private=0.2)
     same(registry.get("brian2", "cpp_standalone").run(batch), reference.run(batch))

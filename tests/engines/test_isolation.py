@@ -61,6 +61,7 @@ def test_a_users_own_network_is_not_disturbed(codegen):
         brian2.prefs.codegen.target = "auto"
 
 
+@pytest.mark.thorough
 def test_a_users_standalone_device_is_not_disturbed(tmp_path):
     """With a device set and half a model built, as users of standalone code do."""
     script = tmp_path / "script.py"
@@ -290,6 +291,7 @@ def test_a_compiler_that_fails_halfway(way, told, caches, tmp_path, monkeypatch)
     assert not [path for path in home.iterdir() if path.is_dir()]  # nothing is taken for a program
 
 
+@pytest.mark.thorough
 def test_damaged_kept_code_of_numba_is_made_again(tmp_path):
     """Each file of it cut, at a place that pickle notices; and where nothing can be written."""
     (tmp_path / "mine.py").write_text(

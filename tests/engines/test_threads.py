@@ -26,7 +26,9 @@ def one(seed, **how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["brian2", "propagator"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("brian2", marks=pytest.mark.thorough), "propagator"]
+)
 def test_threads_give_the_numbers_of_one(engine):
     how = {"engine": engine, "codegen": "numpy"}
     before = {name: brian2.prefs[name] for name in PREFERENCES}

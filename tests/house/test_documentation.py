@@ -206,13 +206,16 @@ def run(name, rest):
     return importlib.import_module(f"circuitsim.{name}").main(rest)
 
 
+WEEKLY = ("figures", "commands", "howto")
+
+
 def runnable():
     kinds = {"bash", "python"}
     # What CONTRIBUTING.md adds is files, which a test of its own makes.
     shown = [page for page in PAGES if page.name != "CONTRIBUTING.md"]
     return [
-        # That draws the committed figures again; tests of their studies do so with small ones.
-        pytest.param(page, marks=[pytest.mark.thorough] if page.parent.name == "figures" else [])
+        # Commands and figures have daily tests of their own.
+        pytest.param(page, marks=[pytest.mark.thorough] * (page.parent.name in WEEKLY))
         for page in shown
         if kinds & {k for k, _ in blocks(page)}
     ]
@@ -431,21 +434,21 @@ def test_examples_run(example):
     plt.close("all")
 
 
-def built_site(base, gallery):
+def built_site(base):
     """Build the site from a copy, so that its gallery is not left in the source."""
     for folder in ("docs", "figures", "circuitsim", "notebooks"):
         ignored = shutil.ignore_patterns("gallery", "__pycache__", "sg_execution_times.rst")
         shutil.copytree(ROOT / folder, base / folder, ignore=ignored)
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
-    strict += [] if gallery else ["-D", "plot_gallery=0"]
     built = run_forked(*strict, base / "docs", base / "site", program="sphinx")
     assert built.returncode == 0, built.stderr
     return base / "site"
 
 
 @pytest.mark.slow
-def test_site(tmp_path, thorough):
-    site = built_site(tmp_path, gallery=thorough)
+@pytest.mark.thorough
+def test_site(tmp_path):
+    site = built_site(tmp_path)
     check_links(site)
     check_reference(site)
 

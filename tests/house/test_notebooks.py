@@ -40,8 +40,18 @@ SHORTER = {
 }
 
 
+# Those that take longest to run, of which the daily tests run others.
+WEEKLY = ("2_sweep", "4_sleep", "5_rule", "7_imperfect")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.thorough] * (path.stem in WEEKLY), id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 def test_runs_from_a_clean_kernel(path, tmp_path, thorough, monkeypatch):
     tools = execute_module()
     if not thorough:

@@ -259,6 +259,7 @@ def write_rules(directory, factor=0.5):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_file_of_rules_in_every_process(tmp_path, capsys):
     """Workers, parts and --reproduce know the rule without the file."""
     output, file = tmp_path / "out.nc", write_rules(tmp_path)

@@ -63,6 +63,7 @@ def test_a_limit_of_file_sizes_leaves_what_was_there(size, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_limit_of_file_sizes_is_one_message_and_what_is_finished_stays(tmp_path):
     output = tmp_path / "out.nc"
     limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command(*QUICK, "--output", output)]
@@ -386,6 +387,7 @@ def _in_a_pool(output):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_workers_of_a_pool_run_studies(tmp_path):
     """They are daemonic, as Celery's are, and may have no children."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:

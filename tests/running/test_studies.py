@@ -342,7 +342,9 @@ def test_the_order_does_not_matter(finished, tmp_path):
     assert_same_data(tmp_path / "out.nc", finished)
 
 
-@pytest.mark.parametrize("engine", ["brian2", "propagator"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("brian2", marks=pytest.mark.thorough), "propagator"]
+)
 def test_threads_take_turns(engine, tmp_path):
     study = Study(k=(2,), gamma=(0.1,), trials=30, presentations=3, neurons=(4,), engine=engine,
                   codegen="numpy")  # fmt: skip
@@ -386,6 +388,7 @@ def test_parts_and_merge(finished, tmp_path, capsys):
     assert_same_data(output, finished)
 
 
+@pytest.mark.thorough
 def test_slurm_script(finished, tmp_path):
     """Tasks of the array in a plain shell, in a place whose name needs quoting."""
     place = tmp_path / "it's $HOME; echo *"
@@ -477,6 +480,7 @@ class Cluster:
             process.wait()
 
 
+@pytest.mark.thorough
 def test_on_a_dask_cluster_with_a_worker_that_is_killed(hard, tmp_path):
     output = tmp_path / "out.nc"
     with Cluster(tmp_path) as cluster:
@@ -578,6 +582,7 @@ def test_reproduce(finished, tmp_path, capsys):
     assert "there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_differences(finished, tmp_path, capsys):
     """A result whose numbers are a little off, as another machine's might be."""
     store = Store(finished.with_name("out.cells"))

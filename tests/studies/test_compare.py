@@ -201,6 +201,7 @@ def made():
     return comparison, trained(comparison, of)[0]
 
 
+@pytest.mark.drawn
 def test_report_is_drawn_again_from_its_data(made, tmp_path, capsys):
     """The data come back to the last bit, and make the same files."""
     path = tmp_path / "a" / "classifiers.nc"
@@ -343,6 +344,7 @@ def checkpoints_of(runs):
     return {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/checkpoint.npz")}
 
 
+@pytest.mark.thorough
 def test_stopped_and_gone_on_with(tmp_path, capsys):
     """No process is left behind; what was finished is not trained again; the rest is."""
     runs, output = tmp_path / "runs", tmp_path / "figures"

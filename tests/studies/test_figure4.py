@@ -15,6 +15,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+import sketches
 import xarray as xr
 from brian2 import ms
 from commands import Forked, command, interrupted_after, run, run_here
@@ -56,7 +57,8 @@ def groups_of(file):
 @pytest.fixture(scope="module")
 def small(once):
     """A small Figure 4, drawn by a process of its own."""
-    place, done = once("figure4", lambda place: run(*SMALL, module="figure4", cwd=place))
+    with sketches.drawn():
+        place, done = once("figure4", lambda place: run(*SMALL, module="figure4", cwd=place))
     assert done.returncode == 0, done.stderr
     return place / "figures", done
 
@@ -153,6 +155,7 @@ def test_caption_states_settings_and_deviations(small):
         assert phrase in text
 
 
+@pytest.mark.drawn
 def test_the_same_command_gives_the_same_bytes(small, tmp_path):
     done = run(*SMALL, module="figure4", cwd=tmp_path)
     assert done.returncode == 0
@@ -170,6 +173,7 @@ def test_the_number_of_threads_does_not_matter(small, tmp_path, jobs):
         xr.testing.assert_identical(ours[name].drop_attrs(), theirs[name].drop_attrs())
 
 
+@pytest.mark.drawn
 def test_a_redrawn_figure_is_the_same(small, tmp_path, monkeypatch):
     # Whatever a user has set for figures of their own.
     settings = tmp_path / "settings"
@@ -292,6 +296,7 @@ def test_companions_are_redrawn(small_companions, tmp_path, name):
         assert path.read_bytes() == (directory / path.name).read_bytes()
 
 
+@pytest.mark.thorough
 def test_one_companion_and_one_trial(tmp_path):
     options = [*SMALL_COMPANIONS, "--trials", "1", "--figure", "endpoint", "--output", tmp_path]
     assert in_process(companions, *options) == 0
@@ -532,6 +537,7 @@ def test_files_of_other_commands_are_not_drawn(small, small_companions, capsys, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.drawn
 def test_a_full_disk_is_the_machines_failure(tmp_path, monkeypatch, capsys):
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
@@ -543,6 +549,7 @@ def test_a_full_disk_is_the_machines_failure(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["figure4a.nc"]
 
 
+@pytest.mark.drawn
 def test_an_older_figure_is_replaced(small, tmp_path):
     shutil.copytree(small[0], tmp_path / "figures")
     (tmp_path / "figures" / "figure4.png").write_text("old")

@@ -61,6 +61,7 @@ def command(home, output, responses, *more, runs=("lc-0",)):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_neurons_linear_in_a_layer_are_as_predictable_as_their_noise_allows(home, tmp_path, capsys):
     """As in tests/vision: correlations are s2/sqrt((s2 + v p/n)(s2 + v)), ceilings remove v."""
     rng = np.random.default_rng(1)

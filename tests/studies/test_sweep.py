@@ -11,6 +11,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import sketches
 import xarray as xr
 from commands import Forked, command, contents, interrupted_after, run, run_here, wait_for
 
@@ -37,7 +38,8 @@ def in_process(*arguments):
 @pytest.fixture(scope="module")
 def small(once):
     """A finished small sweep."""
-    place, done = once("sweep", lambda place: run(*SMALL, "--output", place / "out.nc"))
+    with sketches.drawn():
+        place, done = once("sweep", lambda place: run(*SMALL, "--output", place / "out.nc"))
     assert done.returncode == 0, done.stderr
     return place, done
 
@@ -327,7 +329,7 @@ LONG = ["--k", "3", "--gamma", "0.1", "--trials", "30", "--presentations", "20",
     [
         (signal.SIGINT, 130),
         pytest.param(signal.SIGTERM, 143, marks=pytest.mark.thorough),
-        (signal.SIGHUP, 129),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.thorough),
     ],
 )
 def test_signals_end_it_before_the_rest_and_lose_nothing(tmp_path, number, code):

@@ -98,6 +98,7 @@ def finished(data, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.drawn
 def test_digits_are_learned_by_the_command(tmp_path, capsys):
     """The command as in the README, and what follows from it."""
     directory = tmp_path / "run"
@@ -178,6 +179,7 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(data, tmp_path, sto
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path, capsys):
     arguments = ["train", *SMALL, "--epochs", 12, "--sharing", "instant", "--share-every", 7]
     whole, victim = tmp_path / "whole", tmp_path / "victim"

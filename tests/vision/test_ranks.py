@@ -73,6 +73,7 @@ def test_several_processes_train_as_one(tmp_path, together):
 
 @needs_mpi
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_command_speaks_once(tmp_path):
     options = "train --width 1 --epochs 1 --batch-size 300 --validation 0 --jobs 1 --output"
 

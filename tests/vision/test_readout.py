@@ -208,6 +208,7 @@ def test_command(sweep):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_repeats_are_layers_of_their_own(sweep, tmp_path):
     """Each of some of the trials; the report has every number, and is not replaced by another."""
     options = ["--weights", sweep["good"], "--k", 3, "--gamma", 0.01]
