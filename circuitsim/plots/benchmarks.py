@@ -32,6 +32,8 @@ def timings(found: Mapping[str, Mapping[tuple[str, int], float]]) -> Figure:
                     *zip(*points, strict=True),
                     marker="os^Dv<>"[number % 7],
                     markersize=3.5,
+                    # Colours begin anew with another dash.
+                    linestyle=("-", (0, (4, 2)), ":")[number // len(COLOURS) % 3],
                     linewidth=1.1,
                     color=COLOURS[number % len(COLOURS)],
                     label=name,

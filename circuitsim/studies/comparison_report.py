@@ -218,7 +218,7 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         "each epoch; 10⁹ stands for more (weights that are the same but for rounding). "
         "Bands and bars are one standard deviation over seeds."
         + (" The first layer is convolutional in all of them." if comparison.first_conv else ""),
-        f"All networks are trained with AdamW for {comparison.epochs} epochs of batches of "
+        f"All networks are trained with AdamW for {_epochs(comparison.epochs)} of batches of "
         f"{comparison.batch_size}, {_SCHEDULES[comparison.schedule]}, on all training images, and "
         "what counts is the accuracy on test images after the last epoch. The gap closed is "
         "(variant - lc)/(conv - lc), of means over the seeds that all three have, ± the standard "
@@ -271,7 +271,7 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         paragraphs.append(
             f"Learning rates were chosen for each variant, with crops of padding "
             f"{comparison.paddings[0]} and seed 0, by the accuracy on {share:g} % of the training "
-            f"images after {comparison.rate_epochs} epoch{'s' * (comparison.rate_epochs > 1)} of "
+            f"images after {_epochs(comparison.rate_epochs)} of "
             "training on the others, with a schedule of their own (%):\n\n" + _trials(data)
         )
     missing = [f"{label(r.variant)}, padding {r.padding}" for r in found if r.seeds == 0]
@@ -279,6 +279,10 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         paragraphs.append("Not finished: " + "; ".join(missing) + ".")
     paragraphs.append(_markdown(found, comparison.seeds))
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'s' * (number > 1)}"
 
 
 def _trials(data: xr.Dataset) -> str:
