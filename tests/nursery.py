@@ -3,7 +3,7 @@
 Started with one end of a socket. Each message on it is a command: its module, arguments, working
 directory and environment; three descriptors come with it. The answer is the number of the process,
 a child of whoever asked (see `commands.Forked`). Instead of a module it may be the code of a fork
-server of worker processes, with two more descriptors (see `commands.fork_server`).
+server of worker processes, with two more descriptors (see `commands.forked_server`).
 """
 
 import gc
