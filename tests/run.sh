@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that is checked, from nothing: makes a virtual environment, installs the package with what
 # its tests need, then lints, checks types and runs the tests.
-#     bash tests/run.sh               all of them, in 14 minutes on two cores: before every merge
+#     bash tests/run.sh               those of every day, in 10 minutes on two cores: before every merge
 #     bash tests/run.sh --fast        those that are not slow, in a good minute: after every change
 #     bash tests/run.sh --thorough    whole grids and many more random examples, too: once a week
 #     bash tests/run.sh --lowest      with the lowest versions of packages that are allowed, in the environment
