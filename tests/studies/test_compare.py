@@ -345,6 +345,7 @@ def checkpoints_of(runs):
 
 
 @pytest.mark.thorough
+@pytest.mark.drawn
 def test_stopped_and_gone_on_with(tmp_path, capsys):
     """No process is left behind; what was finished is not trained again; the rest is."""
     runs, output = tmp_path / "runs", tmp_path / "figures"

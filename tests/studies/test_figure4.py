@@ -65,9 +65,10 @@ def small(once):
 
 @pytest.fixture(scope="module")
 def small_companions(once):
-    place, done = once(
-        "companions", lambda place: run(*SMALL_COMPANIONS, module="companions", cwd=place)
-    )
+    with sketches.drawn():
+        place, done = once(
+            "companions", lambda place: run(*SMALL_COMPANIONS, module="companions", cwd=place)
+        )
     assert done.returncode == 0, done.stderr
     return place / "figures", done
 
@@ -288,6 +289,7 @@ def test_end_points_and_what_is_kept(small_companions):
 
 
 @pytest.mark.parametrize("name", ["rates", "endpoint"])
+@pytest.mark.drawn
 def test_companions_are_redrawn(small_companions, tmp_path, name):
     directory, _ = small_companions
     assert in_process(companions, "--redraw", directory / f"{name}.nc", "--output", tmp_path) == 0
