@@ -84,16 +84,21 @@ def wait(connection):
             os.close(descriptor)
 
 
+def settle(wanted):
+    """Take the environment and the working directory of whoever asked."""
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    os.chdir(wanted["directory"])
+
+
 def become(wanted, descriptors):
     """Be as a process that was started for this command alone."""
     if wanted["session"]:
         os.setsid()
-    for number, descriptor in enumerate(descriptors[:3]):
+    for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(wanted["environment"])
-    os.chdir(wanted["directory"])
+    settle(wanted)
     if wanted["sketched"]:
         import sketches
 
@@ -114,9 +119,7 @@ def become(wanted, descriptors):
 
 def serve(wanted, descriptors):
     """Be the fork server that a process has asked for, as if it had started it."""
-    os.environ.clear()
-    os.environ.update(wanted["environment"])
-    os.chdir(wanted["directory"])
+    settle(wanted)
     # Its descriptors' numbers, in the process that has asked, are the first two arguments.
     exec(re.sub(r"main\(\d+, \d+", "main({}, {}".format(*descriptors), wanted["command"]))
     os._exit(0)
