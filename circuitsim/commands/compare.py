@@ -36,8 +36,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     options.add(what, Comparison, ("variants", "paddings", "seeds"), _CALLED)
     options.also(what, "--trials", "--seeds", int)
     training = p.add_argument_group("training")
-    names = ("network", "width", "first_conv", "epochs", "batch_size", "schedule", "rates",
-             "rate_epochs", "validation")  # fmt: skip
+    names = ("network", "width", "first_conv", "epochs", "batch_size", "schedule", "momentum",
+             "rates", "rate_epochs", "validation")  # fmt: skip
     options.add(training, Comparison, names)
     asleep = p.add_argument_group("asleep (instant: the last two alone)")
     options.add(asleep, Sharing, _SLEEP, defaults=SLEEP)

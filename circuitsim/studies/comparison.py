@@ -183,7 +183,7 @@ class Comparison(Campaign[Job]):
         Length of the trainings by which rates are chosen.
     validation : float
         Share of the training images on which these are compared.
-    schedule : str
+    schedule, momentum
         As in `Training`.
     sleep : mapping
         Fields of `Sharing` for variants that simulate sleep; ``border`` is among them. ``periods``
@@ -249,6 +249,13 @@ class Comparison(Campaign[Job]):
         "three quarters of the epochs)",
         "NAME",
         choices=lambda: SCHEDULES,
+    )
+    momentum: float = declare(
+        0.9,
+        "share of the gradients before that each batch leaves in the memory of AdamW (its beta_1)",
+        "MU",
+        minimum=0,
+        below=1,
     )
     sleep: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
@@ -344,6 +351,7 @@ class Comparison(Campaign[Job]):
             "share_every": Variant(job.variant).every,
             "seed": job.seed,
             "schedule": self.schedule,
+            "momentum": self.momentum,
             "repetitions": Variant(job.variant).repetitions,
         }
         return Training(**settings)
@@ -500,12 +508,15 @@ class Comparison(Campaign[Job]):
     def digest(self, task: Job) -> str:
         """Name of a training's result."""
         sharing = self.sharing(task.variant)
+        training = asdict(self.training(task))
         # A result from before there was such a choice has the name that it had.
         more = {"first_conv": True} if self._first_conv(task.variant) else {}
+        if self.momentum == fields.default(Comparison, "momentum"):
+            training["momentum"] = None
         return digest_of(
             kind=self.kind, scheme=self.scheme, dataset=self.dataset, network=self.network,
             width=self.width, connectivity=Variant(task.variant).connectivity,
-            training=asdict(self.training(task)), sharing=repr(sharing), images=dict(self.images),
+            training=training, sharing=repr(sharing), images=dict(self.images),
             **more,
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from circuitsim import measures
+from circuitsim.checks.fields import default
 from circuitsim.plots.classifiers import label
 from circuitsim.running.campaign import shown
 from circuitsim.vision.sharing import AWAKE, INSTANT
@@ -218,8 +219,9 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         "each epoch; 10⁹ stands for more (weights that are the same but for rounding). "
         "Bands and bars are one standard deviation over seeds."
         + (" The first layer is convolutional in all of them." if comparison.first_conv else ""),
-        f"All networks are trained with AdamW for {_epochs(comparison.epochs)} of batches of "
-        f"{comparison.batch_size}, {_SCHEDULES[comparison.schedule]}, on all training images, and "
+        f"All networks are trained with AdamW{_memory(comparison)} for "
+        f"{_epochs(comparison.epochs)} of batches of {comparison.batch_size}, "
+        f"{_SCHEDULES[comparison.schedule]}, on all training images, and "
         "what counts is the accuracy on test images after the last epoch. The gap closed is "
         "(variant - lc)/(conv - lc), of means over the seeds that all three have, ± the standard "
         "error of that ratio over seeds; it is left out where conv is no better than lc. Seconds "
@@ -283,6 +285,11 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
 
 def _epochs(number: int) -> str:
     return f"{number} epoch{'s' * (number > 1)}"
+
+
+def _memory(comparison: Any) -> str:
+    usual = comparison.momentum == default(type(comparison), "momentum")
+    return "" if usual else f" of momentum (beta_1) {comparison.momentum:g}"
 
 
 def _trials(data: xr.Dataset) -> str:

@@ -26,6 +26,8 @@ class Optimiser:
     weight_decay : float
         Pull of the kernels' weights to 0 (biases, and the scales and shifts of batch norm, are left
         alone); what it multiplies depends on the optimiser.
+    momentum : float
+        >= 0 and < 1; how much of its memory of gradients a step leaves.
 
     Attributes
     ----------
@@ -36,10 +38,14 @@ class Optimiser:
     moments: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, parameters: dict[str, Array], gradients: dict[str, Array], weight_decay: float
+        self,
+        parameters: dict[str, Array],
+        gradients: dict[str, Array],
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
     ) -> None:
         self._parameters, self._gradients = parameters, gradients
-        self._decay = weight_decay
+        self._decay, self._momentum = weight_decay, momentum
         self.steps = 0
         self.state = {
             f"{moment}.{name}": np.zeros_like(p)
@@ -74,26 +80,9 @@ class Optimiser:
 
 
 class SGD(Optimiser):
-    """Gradient descent with momentum: v <- momentum v + gradient + decay w, w <- w - rate v.
-
-    Parameters
-    ----------
-    parameters, gradients, weight_decay
-        As of `Optimiser`.
-    momentum : float
-    """
+    """Gradient descent with momentum: v <- momentum v + gradient + decay w, w <- w - rate v."""
 
     moments = ("velocity",)
-
-    def __init__(
-        self,
-        parameters: dict[str, Array],
-        gradients: dict[str, Array],
-        weight_decay: float = 0.0,
-        momentum: float = 0.9,
-    ) -> None:
-        super().__init__(parameters, gradients, weight_decay)
-        self._momentum = momentum
 
     def _numbers(self, rate: float, decay: float) -> tuple[float, ...]:
         return self._momentum, decay, rate
@@ -102,17 +91,19 @@ class SGD(Optimiser):
 class AdamW(Optimiser):
     """Adam whose weight decay, w <- w - rate decay w, is apart from the gradient.
 
+    The momentum is its beta_1.
+
     References
     ----------
     I. Loshchilov and F. Hutter, ICLR 2019, arXiv:1711.05101.
     """
 
     moments = ("mean", "square")
-    betas = (0.9, 0.999)
+    beta_2 = 0.999
     epsilon = 1e-8
 
     def _numbers(self, rate: float, decay: float) -> tuple[float, ...]:
-        first, second = self.betas
+        first, second = self._momentum, self.beta_2
         # rate * (mean/(1 - first^t)) / (sqrt(square/(1 - second^t)) + epsilon)
         correction = 1 / math.sqrt(1 - second**self.steps)
         rate_now = rate / (1 - first**self.steps)

@@ -56,7 +56,8 @@ class Training:
     weight_decay : float, optional
         Pull of weights to 0, see `optimisers`; if None 0.01 with AdamW and 0.0005 with SGD.
     momentum : float, optional
-        Of SGD; 0.9 if None.
+        Share of the gradients before that a batch leaves in the optimiser's memory (beta_1 of
+        AdamW); 0.9 if None.
     schedule : {"constant", "cosine", "step"}
         How the learning rate changes: not, to 0 along half a cosine, or by ``factor`` when each of
         ``milestones`` epochs are over.
@@ -110,7 +111,12 @@ class Training:
         minimum=0,
     )
     momentum: float | None = declare(
-        None, "momentum of sgd; by default 0.9", "MU", minimum=0, below=1
+        None,
+        "share of the gradients before that each batch leaves in the optimiser's memory (beta_1 of "
+        "adamw); by default 0.9",
+        "MU",
+        minimum=0,
+        below=1,
     )
     schedule: str = declare(
         "cosine",
@@ -176,12 +182,10 @@ class Training:
         if self.crop_scale is not None and self.crop_padding:
             raise ParameterError("crop_padding", "has no effect with crop_scale", self.crop_padding)
         adam = self.optimiser == "adamw"
-        if adam and self.momentum is not None:
-            raise ParameterError("momentum", "has no effect with adamw", self.momentum)
         defaults = {
             "learning_rate": 0.001 if adam else 0.1,
             "weight_decay": 0.01 if adam else 0.0005,
-            "momentum": None if adam else 0.9,
+            "momentum": 0.9,
             "milestones": (self.epochs // 2, self.epochs * 3 // 4),
         }
         for name, default in defaults.items():
@@ -364,11 +368,11 @@ class Trainer:
         self._sharing = sharing
         self._data = dict(data)
         self._mean, self._deviation = mean, deviation
-        options: dict[str, Any] = {"weight_decay": training.weight_decay}
-        if training.momentum is not None:
-            options["momentum"] = training.momentum
+        decay, momentum = training.weight_decay, training.momentum
+        assert decay is not None
+        assert momentum is not None
         self._optimiser: Optimiser = OPTIMISERS[training.optimiser](
-            network.parameters(), network.gradients(), **options
+            network.parameters(), network.gradients(), decay, momentum
         )
         check_images(training, data["train"])
         for part, images in data.items():

@@ -526,6 +526,16 @@ def test_one_kernel_and_shared_moments_are_those_of_all_that_sleep():
         Comparison(variants=variants, sleep={"periods": 3})
 
 
+def test_momentum_is_part_of_a_training():
+    """But for the usual one: results from before there was a choice keep their names."""
+    more, plain = (Comparison(variants=("lc",), momentum=mu) for mu in (0.99, 0.9))
+    assert Comparison.from_json(more.to_json()) == more != plain
+    assert more.training(Job("lc", 0, 0, 1e-3, False)).momentum == 0.99
+    assert job_digest(more, "lc") != job_digest(plain, "lc") == "2fc44e1f8058b2b4fd4ed958c919f308"
+    without = {n: v for n, v in json.loads(plain.to_json()).items() if n != "momentum"}
+    assert Comparison.from_json(json.dumps(without)) == plain
+
+
 def job_digest(comparison, variant):
     return comparison.digest(Job(variant, 0, 0, 1e-3, False))
 

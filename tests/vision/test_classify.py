@@ -478,7 +478,7 @@ def test_hits_and_confusion(rng):
         ("--batch-size 100000", "--batch-size 100000: there are only 12"),
         ("--repetitions 3", "--repetitions 3: must divide the images of a batch (128)"),
         ("--learning-rate -1", "--learning-rate -1: must be > 0"),
-        ("--momentum 0.9", "--momentum 0.9: has no effect with adamw"),
+        ("--momentum 1", "--momentum 1: must be >= 0 and < 1"),
         ("--milestones 3", "--milestones has no effect without --schedule step"),
         ("--validation 1", "--validation 1: must be >= 0 and < 1"),
         ("--validation 0.001", "--validation 0.001: sets no image aside"),

@@ -379,23 +379,24 @@ def steps(optimiser, gradients, parameter, rates):
     return weights
 
 
-def test_optimisers_follow_their_equations(rng):
+@pytest.mark.parametrize("momentum", [0.9, 0.99])
+def test_optimisers_follow_their_equations(rng, momentum):
     start, gradients = rng.standard_normal((3, 7)), rng.standard_normal((5, 3, 7))
     rates = [0.1, 0.2, 0.1, 0.05, 0.3]
 
     weights, velocity = start.copy(), 0
     for g, rate in zip(gradients, rates, strict=True):
-        velocity = 0.8 * velocity + g + 0.1 * weights
+        velocity = momentum * velocity + g + 0.1 * weights
         weights = weights - rate * velocity
-    found = steps(lambda p, g: SGD(p, g, 0.1, momentum=0.8), gradients, start, rates)
+    found = steps(lambda p, g: SGD(p, g, 0.1, momentum=momentum), gradients, start, rates)
     assert found == pytest.approx(weights, rel=1e-12)
 
     weights, mean, square = start.copy(), 0, 0
     for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
-        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
-        change = mean / (1 - 0.9**t) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
+        mean, square = momentum * mean + (1 - momentum) * g, 0.999 * square + 0.001 * g**2
+        change = mean / (1 - momentum**t) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
         weights = weights - rate * 0.1 * weights - rate * change
-    found = steps(lambda p, g: AdamW(p, g, 0.1), gradients, start, rates)
+    found = steps(lambda p, g: AdamW(p, g, 0.1, momentum), gradients, start, rates)
     assert found == pytest.approx(weights, rel=1e-10)
 
 
