@@ -62,7 +62,7 @@ class Training:
         How the learning rate changes: not, to 0 along half a cosine, or by ``factor`` when each of
         ``milestones`` epochs are over.
     milestones : tuple of int, optional
-        Half and three quarters of ``epochs`` if None or empty.
+        Half and three quarters of ``epochs``, rounded up, if None or empty.
     factor : float
     crop_padding : int
         Black rows and columns added on every side of an image before a crop is drawn.
@@ -182,11 +182,14 @@ class Training:
         if self.crop_scale is not None and self.crop_padding:
             raise ParameterError("crop_padding", "has no effect with crop_scale", self.crop_padding)
         adam = self.optimiser == "adamw"
+        # Up, so that an epoch alone is not begun at a rate that has taken both steps. Where there are
+        # none, the milestones are no more than a part of a run's description, which stays as it is.
+        rounded = math.ceil if self.schedule == "step" else math.floor
         defaults = {
             "learning_rate": 0.001 if adam else 0.1,
             "weight_decay": 0.01 if adam else 0.0005,
             "momentum": 0.9,
-            "milestones": (self.epochs // 2, self.epochs * 3 // 4),
+            "milestones": (rounded(self.epochs / 2), rounded(self.epochs * 3 / 4)),
         }
         for name, default in defaults.items():
             if getattr(self, name) is None:

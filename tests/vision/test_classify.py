@@ -369,6 +369,17 @@ def test_sleeps_grow_shorter_as_less_is_learned(options, expected, data, tmp_pat
     assert len(set(seeds)) == 2
 
 
+@pytest.mark.parametrize(
+    ("epochs", "milestones"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 3)), (30, (15, 23)), (40, (20, 30))]
+)
+def test_a_short_training_begins_at_its_rate(epochs, milestones):
+    training = Training(epochs=epochs, schedule="step", learning_rate=0.1)
+    assert training.milestones == milestones
+    assert training.rate(0) == training.rate(epochs / 2 - 1e-9) == 0.1
+    # That of other schedules is a part of a description that results are found by.
+    assert Training(epochs=epochs).milestones == (epochs // 2, 3 * epochs // 4)
+
+
 def test_statistics_of_batch_norm_are_those_of_the_weights_that_are_tested(data, tmp_path):
     """A sleep that shrinks weights a lot does not change what a normalised network computes."""
     of = described(data, epochs=1, validation=0.0)
