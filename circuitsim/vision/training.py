@@ -182,8 +182,8 @@ class Training:
         if self.crop_scale is not None and self.crop_padding:
             raise ParameterError("crop_padding", "has no effect with crop_scale", self.crop_padding)
         adam = self.optimiser == "adamw"
-        # Up, so that an epoch alone is not begun at a rate that has taken both steps. Where there are
-        # none, the milestones are no more than a part of a run's description, which stays as it is.
+        # Up, so that one epoch is not begun at a rate that has taken both steps. Where there are
+        # none, the milestones are no more than a part of a description, which stays as it is.
         rounded = math.ceil if self.schedule == "step" else math.floor
         defaults = {
             "learning_rate": 0.001 if adam else 0.1,

@@ -370,7 +370,8 @@ def test_sleeps_grow_shorter_as_less_is_learned(options, expected, data, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("epochs", "milestones"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 3)), (30, (15, 23)), (40, (20, 30))]
+    ("epochs", "milestones"),
+    [(1, (1, 1)), (2, (1, 2)), (3, (2, 3)), (30, (15, 23)), (40, (20, 30))],
 )
 def test_a_short_training_begins_at_its_rate(epochs, milestones):
     training = Training(epochs=epochs, schedule="step", learning_rate=0.1)
