@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    # Brian2 collects garbage before it runs a network, and looks at all that has been imported then.
+    # Brian2 collects garbage before it runs a network, among all that has been imported.
     gc.freeze()
 
 
