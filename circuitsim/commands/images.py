@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 SLEEP = {"presentations_per_input": 0.5, "gamma": 1e-3, "alpha": 50.0}
 
 
+def add_tau(p: argparse._ArgumentGroup) -> None:
+    """Add the option of a circuit in which layers sleep that is a time."""
+    p.add_argument(
+        "--tau",
+        type=float,
+        default=None,
+        metavar="MS",
+        help="time constant of the rates, in ms; by default 30",
+    )
+
+
 def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str | None) -> None:
     """Add the options that say where images are from."""
     names = (

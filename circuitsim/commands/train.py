@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitsim.checks import fields
 from circuitsim.commands import cli, waiting
-from circuitsim.commands.images import SLEEP, add_data, add_jobs, load_data
+from circuitsim.commands.images import SLEEP, add_data, add_jobs, add_tau, load_data
 
 if TYPE_CHECKING:
     from circuitsim.parameters import Circuit
@@ -60,10 +60,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     }
     sleep = [name for name in fields.declared(Sharing) if name != "method"]
     options.add(asleep, Sharing, sleep, _SHARING, otherwise)
-    asleep.add_argument(
-        "--tau", type=float, default=None, metavar="MS",
-        help="time constant of the rates, in ms; by default 30",
-    )  # fmt: skip
+    add_tau(asleep)
     asleep.add_argument(
         "--circuit", action="append", nargs="+", default=None, metavar="NAME=VALUE",
         help="what pools sleep in, in place of the published circuit with --alpha and --tau: "

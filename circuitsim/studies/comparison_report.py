@@ -206,7 +206,10 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         if "-" in v and not v.startswith((f"{INSTANT}-", f"{AWAKE}-", "lc-", "conv-"))
     ]
     awake = [v for v in comparison.variants if v.startswith(f"{AWAKE}-")]
-    sleep = ", ".join(f"{n.replace('_', ' ')} {shown(v)}" for n, v in comparison.sleep.items())
+    sleep = ", ".join(
+        f"{n.replace('_', ' ')} {shown(v)}{' ms' * (n == 'tau')}"
+        for n, v in comparison.sleep.items()
+    )
     paragraphs = [
         "# Classifiers that share weights in their sleep, and others",
         f"`{command_line}`",
@@ -257,8 +260,8 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
                 if comparison.sleep["border"] == "asleep"
                 else ", whereas border positions, which do not sleep, keep theirs"
             )
-            + ": that is why these sleeps are short, and inhibition "
-            "is stronger than in the circuit of the paper's Figure 4 (alpha 10)."
+            + ". So inhibition is to be strong (that of the paper's Figure 4 has alpha 10), and a "
+            "sleep no longer than deviations need."
         )
     if awake:
         rate = comparison.sharing(awake[0]).rate_awake

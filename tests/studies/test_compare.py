@@ -17,6 +17,7 @@ import xarray as xr
 from commands import Forked, command, processes_with, wait_for
 
 from circuitsim.checks.validation import ParameterError
+from circuitsim.checks.values import in_ms, ms
 from circuitsim.classify import main
 from circuitsim.files import netcdf
 from circuitsim.running import results as files
@@ -524,6 +525,21 @@ def test_one_kernel_and_shared_moments_are_those_of_all_that_sleep():
         assert job_digest(more, variant) == job_digest(plain, variant)
     with pytest.raises(ParameterError, match="periods"):
         Comparison(variants=variants, sleep={"periods": 3})
+
+
+def test_the_time_constant_is_that_of_sleeps_by_a_rule():
+    """But for the usual one: results from before there was a choice keep their names."""
+    variants = ("lc", "instant-10", "circuit-10")
+    more, plain = (Comparison(variants=variants, sleep={"tau": tau}) for tau in (100, 30.0))
+    assert plain == Comparison(variants=variants)
+    assert more == Comparison.from_json(more.to_json()) != plain
+    assert more == Comparison(variants=variants, sleep={"tau": 100 * ms})
+    assert in_ms(more.sharing("circuit-10").tau) == 100
+    assert in_ms(plain.sharing("circuit-10").tau) == in_ms(more.sharing("instant-10").tau) == 30
+    changed = [v for v in variants if job_digest(more, v) != job_digest(plain, v)]
+    assert changed == ["circuit-10"]
+    with pytest.raises(ParameterError, match="unstable"):
+        Comparison(variants=variants, sleep={"tau": 5.0, "alpha": 50.0})
 
 
 def test_momentum_is_part_of_a_training():
