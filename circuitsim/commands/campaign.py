@@ -119,8 +119,9 @@ def add_options(
         help="the same, for the scheduler that wrote this file",
     )
     if figure:
-        how.add_argument("--output", type=Path, default=Path("figures"), metavar="DIR",
-                         help=f"directory for {output}, made if need be")  # fmt: skip
+        how.add_argument("--output", type=Path, default=None, metavar="DIR",
+                         help=f"directory for {output}, made if need be; by default figures, with "
+                         "--redraw that of the file")  # fmt: skip
     else:
         how.add_argument("--output", type=Path, default=None, metavar="FILE.nc", help=output)
     kept = f"finished {things}, which studies may share"
@@ -462,6 +463,14 @@ def _loaded(path: Path, option: str, offer: Offer) -> tuple[Campaign[Any], Group
         raise ParameterError(option, error.rule, error.value) from None
 
 
+def figures(options: argparse.Namespace) -> Path:
+    """Return the directory that a figure's command writes to."""
+    given: Path | None = options.output
+    if given is None:
+        return Path("figures") if options.redraw is None else options.redraw.parent
+    return given
+
+
 def _redraw(options: argparse.Namespace, offer: Offer) -> int:
     cli.refuse_beside(options, offer.command, "redraw", "output", "overwrite", *offer.beside)
     campaign, groups, line = _loaded(options.redraw, "redraw", offer)
@@ -469,8 +478,10 @@ def _redraw(options: argparse.Namespace, offer: Offer) -> int:
         campaign, groups = offer.subset(options, campaign, groups)
     output = options.redraw if options.output is None else options.output
     if offer.figure:
-        checked_directory(options.output)
-        output = options.output / f"{campaign.file_name}.nc"
+        output = figures(options) / f"{campaign.file_name}.nc"
+        if output.exists() and output.resolve() != options.redraw.resolve():
+            _checked_output(output, campaign, options.overwrite, figure=True)
+        checked_directory(output.parent)
     _present(campaign, groups, line, output, offer, drawn_again=True)
     return 0
 

@@ -72,7 +72,7 @@ def _figures(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]:
             del given["presentations"]
         figure: Any = with_code(KINDS[name](**given))
         cli.check_memory(figure)
-        made.append((figure, options.output / f"{figure.file_name}.nc"))
+        made.append((figure, campaign.figures(options) / f"{figure.file_name}.nc"))
     return made
 
 

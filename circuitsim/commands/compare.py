@@ -90,7 +90,7 @@ def _comparison(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]
         **_images(options),
         **chosen(Comparison, options, _CALLED),
     )
-    return [(made, options.output / f"{made.file_name}.nc")]
+    return [(made, campaign.figures(options) / f"{made.file_name}.nc")]
 
 
 def _with_images(options: argparse.Namespace, comparison: Any) -> Any:

@@ -78,7 +78,7 @@ class FigureCommand:
         of = self._class()
         made = with_code(of(**chosen(of, options)))
         cli.check_memory(made)
-        return [(made, options.output / f"{made.file_name}.nc")]
+        return [(made, campaign.figures(options) / f"{made.file_name}.nc")]
 
 
 def with_code(made: Any) -> Any:

@@ -243,6 +243,14 @@ def _estimate(run: Run, data: Any) -> Iterator[tuple[str, str]]:
     yield "memory", f"about {needed / 1e9:.2g} GB, images not counted"
     trainer = run.trainer(data)
     yield "batches", f"{trainer.per_epoch} an epoch, of {training.batch_size} images"
+    if run.sharing is not None and run.sharing.rule is not None and run.sharing.circuit is None:
+        layers = trainer.network.lc_layers().values()
+        inputs = {math.prod(layer.weights.shape[2:5]) for layer in layers}
+        stages = " in each of two stages" * (run.sharing.periods == 2)
+        for number in sorted({min(inputs), max(inputs)}):
+            left = run.sharing.kept(number)
+            shares = f"{left.deviation:.2g} of deviations and {left.mean:.3g} of the mean"
+            yield "a sleep", f"leaves {shares}{stages}, for {number} inputs"
     seconds = trainer.seconds_per_epoch()
     yield "epoch", f"{spoken(seconds)}, from a pilot"
     yield "training", f"{spoken(seconds * training.epochs)} for {training.epochs} epochs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -16,7 +17,9 @@ from circuitsim import measures
 from circuitsim.checks.fields import default
 from circuitsim.plots.classifiers import label
 from circuitsim.running.campaign import shown
-from circuitsim.vision.sharing import AWAKE, INSTANT
+from circuitsim.vision.sharing import AWAKE, INSTANT, Sharing
+
+_INPUTS = 144  # of neurons that an example of what a sleep leaves is about
 
 
 @dataclass(frozen=True)
@@ -260,8 +263,8 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
                 if comparison.sleep["border"] == "asleep"
                 else ", whereas border positions, which do not sleep, keep theirs"
             )
-            + ". So inhibition is to be strong (that of the paper's Figure 4 has alpha 10), and a "
-            "sleep no longer than deviations need."
+            + f". {_kept([comparison.sharing(v) for v in dynamic])} (The circuit of the paper's "
+            "Figure 4 has alpha 10.)"
         )
     if awake:
         rate = comparison.sharing(awake[0]).rate_awake
@@ -284,6 +287,17 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         paragraphs.append("Not finished: " + "; ".join(missing) + ".")
     paragraphs.append(_markdown(found, comparison.seeds))
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _kept(sharings: Sequence[Sharing]) -> str:
+    """Say what sleeps leave."""
+    stage = "a stage of a whole sleep" if sharings[0].periods == 2 else "a whole sleep"
+    left = {sharing.method.partition(" =")[0]: sharing.kept(_INPUTS) for sharing in sharings}
+    shares = "; ".join(
+        f"{kept.deviation:.2g} of deviations and {kept.mean:.3g} of the mean by {name}"
+        for name, kept in left.items()
+    )
+    return f"Of {_INPUTS} inputs, and much the same of any number, {stage} leaves {shares}."
 
 
 def _epochs(number: int) -> str:

@@ -55,7 +55,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,19 @@ _MOST = 10_000_000  # presentations, or presentations per input: more would neve
 _MOMENTUM = 0.95  # of the circuit; the ideal rule has none
 
 _W = TypeVar("_W", np.float32, np.float64)
+
+
+class Kept(NamedTuple):
+    """Shares of weights that are left after a sleep.
+
+    Attributes
+    ----------
+    deviation, mean : float
+        Of deviations from a pool's mean weights, and of the mean.
+    """
+
+    deviation: float
+    mean: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -461,6 +474,36 @@ border asleep
             If the method has no dynamics, or the learning rate is too high for as many inputs.
         """
         return self._stage((1, 1, n_inputs), seed, length, 0)
+
+    def kept(self, n_inputs: int, seed: Any = 0, length: float = 1.0) -> Kept:
+        """What a sleep leaves of a pool's weights, as a root mean square over all directions.
+
+        The first stage, if it has two; the second, of as many presentations, leaves as much.
+
+        Parameters
+        ----------
+        n_inputs : int
+            K, of a neuron.
+        seed, length
+            As in `share`.
+
+        Raises
+        ------
+        ParameterError
+            If the method has no sleeps, or is simulated step by step, or the learning rate is too
+            high for as many inputs.
+
+        Examples
+        --------
+        >>> short, long = (Sharing("circuit", presentations_per_input=p, alpha=50) for p in (1, 4))
+        >>> [round(share, 2) for share in (*short.kept(72), *long.kept(72))]
+        [0.64, 0.98, 0.17, 0.91]
+        """
+        self._check_sleeps()
+        if self.rule is None:
+            return Kept(0.0, 1.0)
+        maps = self.maps(n_inputs, seed, length)
+        return Kept(_left(maps.deviation), _left(maps.mean))
 
     def _stage(self, field: tuple[int, ...], seed: Any, length: float, stage: int) -> Transfer:
         """What a stage of a sleep does to pools with fields of (row, column, channel).

@@ -61,7 +61,7 @@ from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.processwide import load_brian2, one_blas_thread
 from circuitsim.public import own
 from circuitsim.vision.geometry import Geometry
-from circuitsim.vision.sharing import BORDERS
+from circuitsim.vision.sharing import BORDERS, Kept
 
 if TYPE_CHECKING:
     from brian2.units import Quantity
@@ -279,19 +279,6 @@ def private_variance(
         raise ParameterError("kernel", f"does not fit into {_by(sizes)} cells", kernel)
     cells = np.multiply.outer(*per_axis) if len(sizes) == 2 else per_axis[0]
     return np.asarray((1 - strength) ** 2 * (cells - 1.0), dtype=np.float64)
-
-
-class Kept(NamedTuple):
-    """Shares of weights that are left after a very long sleep.
-
-    Attributes
-    ----------
-    deviation, mean : float
-        Of deviations from a pool's mean weights, and of the mean.
-    """
-
-    deviation: float
-    mean: float
 
 
 def end_point(

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,6 +225,24 @@ def test_report_is_drawn_again_from_its_data(made, tmp_path, capsys):
     table = list(csv.DictReader((tmp_path / "a" / "classifiers.csv").open()))
     assert len(table) == 14
     assert float(table[0]["test"]) == pytest.approx(0.35)
+
+
+def test_it_is_drawn_again_beside_its_data(tmp_path, monkeypatch, capsys):
+    """And not where another comparison is."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet20", "one-kernel"):
+        (tmp_path / name).mkdir()
+        shutil.copy(FIGURES / name / "classifiers.nc", tmp_path / name)
+        assert main(["compare", "--redraw", f"{name}/classifiers.nc"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one-kernel", "resnet20"]
+    drawn = (tmp_path / "resnet20" / "classifiers.csv").read_text()
+    assert drawn == (FIGURES / "resnet20" / "classifiers.csv").read_text()
+    (tmp_path / "one-kernel" / "classifiers.nc").rename(tmp_path / "resnet20" / "other.nc")
+    assert main(["compare", "--redraw", "resnet20/other.nc"]) == 2
+    assert "--output resnet20: holds another comparison" in capsys.readouterr().err
+    assert (tmp_path / "resnet20" / "classifiers.csv").read_text() == drawn
+    assert main(["compare", "--redraw", "resnet20/other.nc", "--overwrite"]) == 0
+    assert (tmp_path / "resnet20" / "classifiers.csv").read_text() != drawn
 
 
 def test_weights_that_become_the_same_are_drawn(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -767,6 +768,11 @@ def test_a_dry_run_says_what_training_takes_and_writes_nothing(tmp_path, capsys)
     assert f"parameters   {weights + norms + linear:,}\n" in told
     assert "epoch" in told
     assert "from a pilot" in told
+    assert "a sleep" not in told
+    assert main([*given, "--dry-run", "--sharing", "circuit", "--share-every", "9"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"a sleep      leaves 0\.\d+ of deviations .* for 9 inputs\n", told)
+    assert re.search(r"a sleep      leaves 0\.\d+ of deviations .* for 72 inputs\n", told)
     assert not (tmp_path / "run").exists()
 
 

@@ -354,6 +354,37 @@ def test_table_of_what_is_left(per_input, rule, circuit, mean_circuit, mean_gate
         np.testing.assert_array_equal(default.deviation, maps["circuit"].deviation)
 
 
+@pytest.mark.parametrize("method", ["instant", *RULES])
+def test_what_a_sleep_keeps(method):
+    """Told before it, and measured on weights after it."""
+    geometry = Geometry((9, 9), 3)  # 49 positions, of which those that start at (0, 0) are nine
+    weights = random_weights(geometry, 4, 200)
+    given = {} if method == "instant" else {"presentations_per_input": 1, "alpha": 50}
+    sharing = Sharing(method, **given)
+    asleep = sharing.share(weights, geometry, seed=3)
+    before, after = (w[::3, ::3] for w in (weights, asleep))
+    found = [
+        np.std(after - after.mean((0, 1))) / np.std(before - before.mean((0, 1))),
+        np.linalg.norm(after.mean((0, 1))) / np.linalg.norm(before.mean((0, 1))),
+    ]
+    kept = sharing.kept(36, seed=3)
+    np.testing.assert_allclose(found, kept, rtol=0.02, atol=1e-15)
+    assert kept.deviation < 0.7 < 0.9 < kept.mean
+
+
+def test_two_stages_keep_alike():
+    half = Sharing("circuit", presentations_per_input=2, alpha=50)
+    both = Sharing("circuit", presentations_per_input=4, alpha=50, periods=2)
+    assert both.kept(36) == half.kept(36)
+    second = both._stage((3, 3, 4), 0, 1.0, stage=1)
+    left = [np.sqrt(np.mean(m**2) * 36) for m in (second.deviation, second.mean)]
+    np.testing.assert_allclose(left, both.kept(36), rtol=0.1)
+    with pytest.raises(ParameterError, match="no sleeps"):
+        Sharing("awake").kept(36)
+    with pytest.raises(ParameterError, match="simulated"):
+        Sharing("circuit", circuit=cs.Circuit(transfer="relu")).kept(36)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_inputs", [1, 9, 288])
 @pytest.mark.parametrize("method", RULES)
