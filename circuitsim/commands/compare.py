@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitsim.commands import campaign
-from circuitsim.commands.images import LOADING, OF_DATA, SLEEP, add_data, add_tau
+from circuitsim.commands.images import LOADING, OF_DATA, SLEEP, TIMES, add_data, add_times
 
 if TYPE_CHECKING:
     from circuitsim.running.campaign import Campaign
@@ -41,7 +41,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     options.add(training, Comparison, names)
     asleep = p.add_argument_group("asleep (instant: the last two alone)")
     options.add(asleep, Sharing, _SLEEP, defaults=SLEEP)
-    add_tau(asleep)
+    add_times(asleep)
     how = p.add_argument_group("how to run it")
     how.add_argument(
         "--runs",
@@ -82,8 +82,7 @@ def _comparison(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]
     from circuitsim.studies.comparison import Comparison
 
     sleep = {name: getattr(options, name) for name in _SLEEP}
-    if options.tau is not None:
-        sleep["tau"] = options.tau
+    sleep |= {name: v for name in TIMES if (v := getattr(options, name)) is not None}
     made = Comparison(
         dataset=options.dataset,
         sleep=sleep,

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 SLEEP = {"presentations_per_input": 0.5, "gamma": 1e-3, "alpha": 50.0}
 
 
-def add_tau(p: argparse._ArgumentGroup) -> None:
-    """Add the option of a circuit in which layers sleep that is a time."""
-    p.add_argument(
-        "--tau",
-        type=float,
-        default=None,
-        metavar="MS",
-        help="time constant of the rates, in ms; by default 30",
-    )
+TIMES = {"tau": "time constant of the rates", "dt": "step in which rates are computed"}
+
+
+def add_times(p: argparse._ArgumentGroup) -> None:
+    """Add the options of a circuit in which layers sleep that are times."""
+    from circuitsim.checks.values import in_ms
+    from circuitsim.vision.sharing import Sharing
+
+    for name, what in TIMES.items():
+        usual = in_ms(getattr(Sharing(), name))
+        told = f"{what}, in ms; by default {usual:g}"
+        p.add_argument(f"--{name}", type=float, default=None, metavar="MS", help=told)
 
 
 def add_data(p: argparse._ArgumentGroup | argparse.ArgumentParser, default: str | None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitsim.checks import fields
 from circuitsim.commands import cli, waiting
-from circuitsim.commands.images import SLEEP, add_data, add_jobs, add_tau, load_data
+from circuitsim.commands.images import SLEEP, TIMES, add_data, add_jobs, add_times, load_data
 
 if TYPE_CHECKING:
     from circuitsim.parameters import Circuit
@@ -60,7 +60,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     }
     sleep = [name for name in fields.declared(Sharing) if name != "method"]
     options.add(asleep, Sharing, sleep, _SHARING, otherwise)
-    add_tau(asleep)
+    add_times(asleep)
     asleep.add_argument(
         "--circuit", action="append", nargs="+", default=None, metavar="NAME=VALUE",
         help="what pools sleep in, in place of the published circuit with --alpha and --tau: "
@@ -276,7 +276,7 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     from circuitsim.vision.sharing import Sharing
 
     given = chosen(Sharing, options, _SHARING)
-    given |= {"tau": options.tau, "circuit": _circuit(options)}
+    given |= {**_times(options), "circuit": _circuit(options)}
     method = given.pop("method")
     given = {name: value for name, value in given.items() if value is not None}
     rule = None
@@ -289,7 +289,7 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
         idle = [n for n in given if n not in _ALWAYS or method == "none"]
         idle += ["sleep_length"] if options.sleep_length != "learning" else []
     else:
-        of_circuit = ("alpha", "tau", "circuit")
+        of_circuit = ("alpha", *TIMES, "circuit")
         idle = [n for n in of_circuit if n in given and rule.per_presentation]
     if idle:
         raise cli.UsageError(f"{spelled(idle[0], _SHARING)} has no effect with --sharing {method}")
@@ -302,13 +302,16 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
         return None
     if options.share_every is None:
         raise cli.UsageError(f"--sharing {method} needs --share-every, the batches between sleeps")
-    if "tau" in given:
-        given["tau"] = given["tau"] * ms
+    given |= {name: given[name] * ms for name in TIMES if name in given}
     if rule is not None:
         alone = {"alpha"} if "circuit" in given else set()
         given = {name: value for name, value in SLEEP.items() if name not in alone} | given
     with _sharing_options(), _circuit_option(options):
         return Sharing(method, **given)
+
+
+def _times(options: argparse.Namespace) -> dict[str, float | None]:
+    return {name: getattr(options, name) for name in TIMES}
 
 
 def _circuit(options: argparse.Namespace) -> Circuit | None:
@@ -367,13 +370,13 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
             options.sharing = Sharing(options.sharing).method  # a definition in its usual form
     defaults = cli.parser(sys.modules[__name__], "").parse_args([])
     sharing = {"method": "none"} if run.sharing is None else asdict(run.sharing)
-    tau = float(in_ms(sharing["tau"])) if "tau" in sharing else None
+    times = {name: float(in_ms(sharing[name])) for name in TIMES if name in sharing}
 
     def asked(values: argparse.Namespace) -> tuple[dict[str, Any], ...]:
         return (
             chosen(Architecture, values),
             chosen(Training, values),
-            chosen(Sharing, values, _SHARING) | {"tau": values.tau, "circuit": _circuit(values)},
+            chosen(Sharing, values, _SHARING) | _times(values) | {"circuit": _circuit(values)},
             {"dataset": values.dataset},
         )
 
@@ -381,7 +384,7 @@ def _check_same(options: argparse.Namespace, run: Run) -> None:
     its = (
         asdict(run.architecture),
         asdict(run.training),
-        sharing | {"tau": tau, "circuit": None if run.sharing is None else run.sharing.circuit},
+        sharing | times | {"circuit": None if run.sharing is None else run.sharing.circuit},
         {"dataset": run.dataset},
     )
     for names, given, usual, has in zip(called, asked(options), asked(defaults), its, strict=True):

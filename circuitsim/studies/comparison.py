@@ -54,7 +54,7 @@ VARIANTS = (
     "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "inhibition_gated-10",
 )  # fmt: skip
 _ALL_SLEEPS = ("periods", "moments")  # what averaging has in common with sleep by a rule
-_TAU = in_ms(Sharing().tau)
+_TIMES = {name: in_ms(getattr(Sharing(), name)) for name in ("tau", "dt")}
 FURTHER = 3  # times that rates are tried beyond either end of those given
 
 _EPOCHS = ("variant", "padding", "seed", "epoch")
@@ -188,8 +188,9 @@ class Comparison(Campaign[Job]):
     schedule, momentum
         As in `Training`.
     sleep : mapping
-        Fields of `Sharing` for variants that simulate sleep, ``tau`` a time or a number of ms;
-        ``border`` is among them. ``periods`` and ``moments`` are those of averaging, too.
+        Fields of `Sharing` for variants that simulate sleep, ``tau`` and ``dt`` times or
+        numbers of ms; ``border`` is among them. ``periods`` and ``moments`` are those of averaging,
+        too.
     images : mapping
         Options of `datasets.load` that change the images, such as their size.
     loading : mapping
@@ -302,10 +303,9 @@ class Comparison(Campaign[Job]):
         if list(self.rates) != sorted(self.rates):
             raise ParameterError("rates", "must be in ascending order", self.rates)
         sleep = {**self.sleep, "border": self.sleep.get("border", "asleep")}
-        if is_time(sleep.get("tau")):
-            sleep["tau"] = float(in_ms(sleep["tau"]))
+        sleep = {n: float(in_ms(v)) if is_time(v) else v for n, v in sleep.items()}
         # A file from before there was such a choice describes the same comparison.
-        usual = {name: fields.default(Sharing, name) for name in _ALL_SLEEPS} | {"tau": _TAU}
+        usual = {name: fields.default(Sharing, name) for name in _ALL_SLEEPS} | _TIMES
         sleep = {n: v for n, v in sleep.items() if n not in usual or v != usual[n]}
         object.__setattr__(self, "sleep", sleep)
         one_of("dataset", self.dataset, datasets.NAMES)
@@ -370,8 +370,7 @@ class Comparison(Campaign[Job]):
             given = {n: v for n, v in given.items() if n in _ALL_SLEEPS} | {"border": "asleep"}
         if method == AWAKE:
             given = {"border": given["border"]}
-        if "tau" in given:
-            given["tau"] = given["tau"] * ms
+        given |= {name: given[name] * ms for name in _TIMES if name in given}
         return Sharing(method, **given)
 
     def check_images(self, data: Dataset) -> None:

@@ -210,7 +210,7 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
     ]
     awake = [v for v in comparison.variants if v.startswith(f"{AWAKE}-")]
     sleep = ", ".join(
-        f"{n.replace('_', ' ')} {shown(v)}{' ms' * (n == 'tau')}"
+        f"{n.replace('_', ' ')} {shown(v)}{' ms' * (n in ('tau', 'dt'))}"
         for n, v in comparison.sleep.items()
     )
     paragraphs = [

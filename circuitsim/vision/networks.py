@@ -70,7 +70,8 @@ class Architecture:
     input_shape: tuple[int, int, int]
     n_classes: int
     network: str = declare(
-        "small", "small (4 layers), resnet20, or resnet18 (for images of 64 x 64 and more)", "NAME",
+        "small",
+        "small (4 layers), resnet20, or resnet18 (made for images of 64 x 64 and more)", "NAME",
         choices=lambda: NETWORKS,
     )  # fmt: skip
     connectivity: str = declare(

@@ -179,7 +179,8 @@ class Run:
         """Return this description as JSON has it."""
         content = asdict(self)
         if self.sharing is not None:
-            content["sharing"]["tau"] = float(in_ms(self.sharing.tau))
+            for name in ("tau", "dt"):
+                content["sharing"][name] = float(in_ms(getattr(self.sharing, name)))
             del content["sharing"]["circuit"]  # left out where there is none, as before there were
             if self.sharing.circuit is not None:
                 content["sharing"]["circuit"] = plain(self.sharing.circuit)
@@ -367,5 +368,5 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _sharing(fields: Mapping[str, Any]) -> Sharing:
     fields = former(fields)
-    readers = {"tau": lambda value: value * ms, "circuit": of_plain}
+    readers = dict.fromkeys(("tau", "dt"), lambda value: value * ms) | {"circuit": of_plain}
     return Sharing(**{n: readers[n](v) if n in readers else v for n, v in fields.items()})

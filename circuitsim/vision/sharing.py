@@ -65,8 +65,14 @@ from circuitsim import measures, rules
 from circuitsim.checks import fields as checks
 from circuitsim.checks import plugins
 from circuitsim.checks.fields import declare
-from circuitsim.checks.validation import ParameterError, one_of
-from circuitsim.checks.values import Milliseconds, in_ms, is_time, ms
+from circuitsim.checks.validation import (
+    ParameterError,
+    in_range,
+    milliseconds,
+    one_of,
+    whole_steps,
+)
+from circuitsim.checks.values import Milliseconds, in_ms, is_time, ms, time_text
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import make_batch
 from circuitsim.engines.transfer import Transfer, transfer
@@ -129,6 +135,9 @@ class Sharing:
         Strength of inhibition; >= 0. A rule that makes one update a presentation has none.
     tau : Quantity, time
         Time constant of the rates; > 0. A rule that makes one update a presentation has none.
+    dt : Quantity, time
+        Step of forward Euler, of which a presentation of 150 ms has a whole number. Inhibition is
+        stable below alpha = 2 tau/dt - 1. A rule that makes one update a presentation has none.
     learning_rate : float, optional
         Rate of a step of 1 ms, or of an update for a rule that makes one a presentation; > 0. By
         default, for a signal that grows by 1 with the drive, 1/K for an update, and for a step what
@@ -191,6 +200,7 @@ border asleep
     gamma: float = declare(1e-3, "pull towards the weights before the sleep, dimensionless", "G")
     alpha: float = declare(10.0, "strength of inhibition, dimensionless", "A")
     tau: Quantity | Milliseconds = field(default_factory=lambda: 30 * ms)
+    dt: Quantity | Milliseconds = field(default_factory=lambda: 1 * ms)
     learning_rate: float | None = declare(
         None,
         "learning rate in a sleep, of a step of 1 ms (of an update, for mean_subtracted), "
@@ -237,7 +247,16 @@ border asleep
         Plasticity(gamma=self.gamma)
         if self.circuit is not None:
             self._check_circuit(self.circuit)
-        self._circuit.check_step(in_ms(DT))
+        step = milliseconds("Sharing.dt", self.dt)
+        in_range("Sharing.dt", step, self.dt, above=0, unit="ms")
+        try:
+            whole_steps(in_ms(PRESENTATION), step)
+        except ParameterError as error:
+            rule = f"must be a whole part of a presentation of {in_ms(PRESENTATION):g} ms"
+            raise ParameterError(
+                "Sharing.dt", error.rule if error.parameter == "dt" else rule, self.dt
+            ) from None
+        self._circuit.check_step(step)
 
     def _check_circuit(self, circuit: Circuit) -> None:
         if not isinstance(circuit, Circuit):
@@ -268,11 +287,12 @@ border asleep
 
     def __repr__(self) -> str:
         # Digests of stored trainings are of this text: what came later is in it only where used.
-        later = {"periods", "moments", "circuit"}
+        later = {"periods": 1, "moments": "own", "circuit": None, "dt": 1 * ms}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         shown = [
-            f"{f.name}={getattr(self, f.name)!r}"
-            for f in fields(self)
-            if f.name not in later or getattr(self, f.name) != f.default
+            f"{name}={time_text(value) if is_time(value) else repr(value)}"
+            for name, value in values.items()
+            if name not in later or not _same(value, later[name])
         ]
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
@@ -287,6 +307,8 @@ border asleep
             if not self.rule.per_presentation:
                 alone = [f"alpha {self.alpha:g}", f"tau {in_ms(self.tau):g} ms"]
                 parts += alone if self.circuit is None else [repr(self.circuit)]
+                if not _same(self.dt, DT):
+                    parts.append(f"steps of {in_ms(self.dt):g} ms")
             if self.learning_rate is not None:
                 parts.append(f"learning rate {self.learning_rate:g}")
         if self.method == AWAKE:
@@ -424,7 +446,7 @@ border asleep
             self.circuit,
             _plasticity(self.method, (math.prod(field), presentations, float(self.gamma), rate)),
             PRESENTATION,
-            DT,
+            self.dt,
             record_rates=False,
             start=None,
             record=presentations,
@@ -525,7 +547,7 @@ border asleep
         maps = (_maps if stage == 0 else _maps_by_phase)(
             self.method,
             (n_inputs, presentations, float(self.gamma), rate),
-            self._circuit,
+            (self._circuit, float(in_ms(self.dt))),
             (entropy, seed.spawn_key),
             *([] if stage == 0 else [field]),
         )
@@ -608,6 +630,10 @@ def former(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "method": names.get(str(method), method), "border": border}
 
 
+def _same(value: Any, usual: Any) -> bool:
+    return bool(in_ms(value) == in_ms(usual) if is_time(usual) else value == usual)
+
+
 def _checked_method(method: str) -> str:
     """Return the name of a method, or a rule's definition, or raise an error."""
     if method in (INSTANT, AWAKE):
@@ -637,28 +663,29 @@ def _checked_method(method: str) -> str:
 def _maps(
     method: str,
     numbers: tuple[int, int, float, float],
-    circuit: Circuit,
+    circuit: tuple[Circuit, float],
     seed: tuple[Any, tuple[int, ...]],
 ) -> Transfer:
     n_inputs, presentations, *_ = numbers
     patterns = GaussianInputs(
         presentations, n_inputs, np.random.SeedSequence(seed[0], spawn_key=seed[1])
     )
-    return transfer(patterns, circuit, _plasticity(method, numbers))
+    of, dt = circuit
+    return transfer(patterns, of, _plasticity(method, numbers), dt=dt * ms)
 
 
 @lru_cache(maxsize=4)  # these are as many matrices as there are phases
 def _maps_by_phase(
     method: str,
     numbers: tuple[int, int, float, float],
-    circuit: Circuit,
+    circuit: tuple[Circuit, float],
     seed: tuple[Any, tuple[int, ...]],
     field: tuple[int, ...],
 ) -> Transfer:
+    of, dt = circuit
     root = np.random.SeedSequence(seed[0], spawn_key=seed[1])
-    return transfer(
-        _Parts(*_parted(numbers[1], field, root)), circuit, _plasticity(method, numbers)
-    )
+    parts = _Parts(*_parted(numbers[1], field, root))
+    return transfer(parts, of, _plasticity(method, numbers), dt=dt * ms)
 
 
 def _parted(

@@ -546,14 +546,17 @@ def test_one_kernel_and_shared_moments_are_those_of_all_that_sleep():
         Comparison(variants=variants, sleep={"periods": 3})
 
 
-def test_the_time_constant_is_that_of_sleeps_by_a_rule():
+def test_times_are_those_of_sleeps_by_a_rule():
     """But for the usual one: results from before there was a choice keep their names."""
     variants = ("lc", "instant-10", "circuit-10")
-    more, plain = (Comparison(variants=variants, sleep={"tau": tau}) for tau in (100, 30.0))
+    more, plain = (
+        Comparison(variants=variants, sleep={"tau": tau, "dt": dt})
+        for tau, dt in ((100, 0.5), (30.0, 1))
+    )
     assert plain == Comparison(variants=variants)
     assert more == Comparison.from_json(more.to_json()) != plain
-    assert more == Comparison(variants=variants, sleep={"tau": 100 * ms})
-    assert in_ms(more.sharing("circuit-10").tau) == 100
+    assert more == Comparison(variants=variants, sleep={"tau": 100 * ms, "dt": 0.5 * ms})
+    assert [in_ms(getattr(more.sharing("circuit-10"), n)) for n in ("tau", "dt")] == [100, 0.5]
     assert in_ms(plain.sharing("circuit-10").tau) == in_ms(more.sharing("instant-10").tau) == 30
     changed = [v for v in variants if job_digest(more, v) != job_digest(plain, v)]
     assert changed == ["circuit-10"]

@@ -522,6 +522,9 @@ def test_hits_and_confusion(rng):
         ("--sharing circuit --share-every 1 --sharing-rate 9", "--sharing-rate 9: is too high"),
         ("--sharing circuit --share-every 1 --alpha 80", "--alpha 80: Euler"),
         ("--sharing circuit --share-every 1 --tau -1", "--tau -1: must be > 0 ms"),
+        ("--sharing circuit --share-every 1 --dt 0.7", "--dt 0.7: must be a whole part of"),
+        ("--sharing circuit --share-every 1 --dt 2", "is unstable from alpha"),
+        ("--sharing instant --share-every 1 --dt 0.5", "--dt has no effect with --sharing instant"),
         ("--circuit sigma=1", "--circuit has no effect with --sharing none"),
         (
             "--sharing mean_subtracted --share-every 1 --circuit sigma=1",

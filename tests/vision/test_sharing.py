@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -165,6 +166,46 @@ def test_operator_equals_the_engine_on_each_pool(method, geometry, border, perio
     if any(pool.size > 1 for pool in sharing.pools(geometry)):
         assert np.abs(asleep - weights).max() > 0.1
     np.testing.assert_allclose(asleep, expected, rtol=0, atol=1e-12)
+
+
+def test_strong_inhibition_takes_short_steps():
+    """As above, step by step, with an alpha that is unstable in steps of 1 ms."""
+    geometry = Geometry((6, 6), kernel=2, stride=2)  # every position sees the whole pattern
+    weights = random_weights(geometry, 1, 1)
+    strong = {"presentations": 8, "alpha": 500, "learning_rate": 1e-4}
+    with pytest.raises(ParameterError, match="unstable"):
+        Sharing("circuit", **strong)
+    sharing = Sharing("circuit", **strong, dt=0.1 * ms)
+    run = cs.simulate(
+        weights.reshape(9, 4),
+        GaussianInputs(8, 4, 5),
+        cs.Circuit(9, b=0, alpha=500),
+        cs.Plasticity("circuit", gamma=1e-3, learning_rate=cs.ConstantRate(1e-4)),
+        dt=0.1 * ms,
+        engine="stepper",
+    )
+    asleep = sharing.share(weights, geometry, 5).reshape(9, 4)
+    np.testing.assert_allclose(asleep, run.weights.to_numpy(), rtol=0, atol=1e-12)
+    simulated = Sharing(
+        "circuit", 8, learning_rate=1e-4, dt=0.1 * ms, circuit=cs.Circuit(alpha=500, b=0)
+    )
+    found = simulated.share(weights, geometry, 5).reshape(9, 4)
+    np.testing.assert_allclose(found, asleep, rtol=0, atol=1e-12)
+    # The mean decays 1 + alpha times more slowly than deviations, or nearly.
+    weak = Sharing("circuit", presentations_per_input=4, alpha=50)
+    kept = [weak.kept(36), replace(weak, alpha=500, dt=0.1 * ms).kept(36)]
+    assert kept[0].deviation == pytest.approx(kept[1].deviation, rel=0.01)
+    assert np.log(kept[0].mean) / np.log(kept[1].mean) == pytest.approx(501 / 51, rel=0.2)
+
+
+def test_times_are_written_alike():
+    """Digests of trainings are of this text."""
+    usual = Sharing("circuit")
+    assert repr(Sharing("circuit", tau=30 * ms, dt=1 * ms)) == repr(usual)
+    assert "dt" not in repr(usual)
+    short = Sharing("circuit", dt=0.5 * ms)
+    assert "dt=0.5*ms" in repr(short)
+    assert "steps of 0.5 ms" in str(short)
 
 
 @pytest.mark.slow
@@ -476,6 +517,8 @@ def test_snr_of_a_layer():
         ({"alpha": -1}, "Circuit.alpha: must be >= 0"),
         ({"alpha": 70}, "Circuit.alpha: Euler with dt = 1 ms is unstable from alpha = 59 up"),
         ({"tau": 0 * ms}, "Circuit.tau: must be > 0 ms"),
+        ({"dt": 0 * ms}, "Sharing.dt: must be > 0 ms"),
+        ({"dt": 0.7 * ms}, "Sharing.dt: must be a whole part of a presentation of 150 ms"),
         ({"learning_rate": 0}, "Sharing.learning_rate: must be > 0"),
         ({"learning_rate": float("nan")}, "Sharing.learning_rate: must be a finite number"),
     ],
