@@ -21,6 +21,7 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic
 
@@ -339,6 +340,8 @@ class _Work(Generic[T]):
     ) -> None:
         self.store, self.observer = store, observer
         self.campaign = campaign.directory(place.directory)
+        # Those of what is under way are told many times; making them is not always cheap.
+        self._digest = lru_cache(2**12)(self.campaign.digest)
         self.missing: list[T] = []
         self.summary = Summary(total=0)
         self._place, self._parts = place, parts
@@ -574,7 +577,7 @@ class _Work(Generic[T]):
             # Executors that say which of their jobs wait are believed, or how many do not.
             started = [job for future, job in running.items() if future.running()]
             jobs = started or list(running.values())[: getattr(executor, "at_once", None)]
-            digests = [self.campaign.digest(task) for job in jobs for task in job.tasks]
+            digests = [self._digest(task) for job in jobs for task in job.tasks]
             announced.update(digests, under_way, told.speed(under_way))
 
     def _report(self, task: T, error: BaseException) -> Failure:
