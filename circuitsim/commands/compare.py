@@ -39,8 +39,9 @@ def add_options(p: argparse.ArgumentParser) -> None:
     names = ("network", "width", "first_conv", "epochs", "batch_size", "schedule", "momentum",
              "rates", "rate_epochs", "validation")  # fmt: skip
     options.add(training, Comparison, names)
-    asleep = p.add_argument_group("asleep (instant: the last two alone)")
+    asleep = p.add_argument_group("asleep (instant: --periods and --moments alone)")
     options.add(asleep, Sharing, _SLEEP, defaults=SLEEP)
+    options.add(asleep, Comparison, ("sleep_length",))
     add_times(asleep)
     how = p.add_argument_group("how to run it")
     how.add_argument(

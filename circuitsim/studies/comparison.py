@@ -43,7 +43,7 @@ from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import AWAKE, INSTANT, Sharing, former
-from circuitsim.vision.training import SCHEDULES, Training, check_images, split
+from circuitsim.vision.training import SCHEDULES, SLEEP_LENGTHS, Training, check_images, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,7 +185,7 @@ class Comparison(Campaign[Job]):
         Length of the trainings by which rates are chosen.
     validation : float
         Share of the training images on which these are compared.
-    schedule, momentum
+    schedule, momentum, sleep_length
         As in `Training`.
     sleep : mapping
         Fields of `Sharing` for variants that simulate sleep, ``tau`` and ``dt`` times or
@@ -259,6 +259,13 @@ class Comparison(Campaign[Job]):
         "MU",
         minimum=0,
         below=1,
+    )
+    sleep_length: str = declare(
+        "learning",
+        "how many of its presentations a sleep has: learning (in proportion to the learning rate "
+        "since the last one) or constant (all)",
+        "HOW",
+        choices=lambda: SLEEP_LENGTHS,
     )
     sleep: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
@@ -346,6 +353,7 @@ class Comparison(Campaign[Job]):
 
     def training(self, job: Job) -> Training:
         """Return how a job trains."""
+        simulated = Variant(job.variant).method not in (None, INSTANT)
         settings: dict[str, Any] = {
             "epochs": self.rate_epochs if job.trial else self.epochs,
             "batch_size": self.batch_size,
@@ -356,6 +364,7 @@ class Comparison(Campaign[Job]):
             "seed": job.seed,
             "schedule": self.schedule,
             "momentum": self.momentum,
+            "sleep_length": self.sleep_length if simulated else "learning",
             "repetitions": Variant(job.variant).repetitions,
         }
         return Training(**settings)

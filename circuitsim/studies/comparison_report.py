@@ -254,8 +254,13 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
     ]
     if dynamic:
         paragraphs.append(
-            f"Sleep of {', '.join(label(v) for v in dynamic)}: {sleep}, the presentations in "
-            "proportion to the learning rate since the last sleep; other values are the defaults "
+            f"Sleep of {', '.join(label(v) for v in dynamic)}: {sleep}, "
+            + {
+                "learning": "the presentations in proportion to the learning rate since the last "
+                "sleep",
+                "constant": "all presentations in each sleep",
+            }[comparison.sleep_length]
+            + "; other values are the defaults "
             "of `circuitsim.vision.sharing.Sharing`. A sleep also makes the mean weights "
             "of each pool decay, the faster the weaker inhibition is"
             + (

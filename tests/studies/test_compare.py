@@ -574,6 +574,19 @@ def test_momentum_is_part_of_a_training():
     assert Comparison.from_json(json.dumps(without)) == plain
 
 
+def test_the_length_of_sleeps_is_that_of_trainings_with_sleeps_by_a_rule():
+    variants = ("conv", "lc", "instant-10", "circuit-10", "awake-10")
+    more, plain = (
+        Comparison(variants=variants, sleep_length=length) for length in ("constant", "learning")
+    )
+    assert plain == Comparison(variants=variants) != more == Comparison.from_json(more.to_json())
+    changed = [v for v in variants if job_digest(more, v) != job_digest(plain, v)]
+    assert changed == ["circuit-10", "awake-10"]
+    assert more.training(Job("circuit-10", 0, 0, 1e-3, False)).sleep_length == "constant"
+    without = {n: v for n, v in json.loads(plain.to_json()).items() if n != "sleep_length"}
+    assert Comparison.from_json(json.dumps(without)) == plain
+
+
 def job_digest(comparison, variant):
     return comparison.digest(Job(variant, 0, 0, 1e-3, False))
 
