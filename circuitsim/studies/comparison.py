@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from circuitsim.checks import fields
-from circuitsim.checks.fields import declare
+from circuitsim.checks.fields import declare, same
 from circuitsim.checks.validation import ParameterError, one_of
 from circuitsim.checks.values import in_ms, is_time, ms
 from circuitsim.public import own
@@ -42,8 +42,8 @@ from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.runs import Run
-from circuitsim.vision.sharing import AWAKE, INSTANT, Sharing, former
-from circuitsim.vision.training import SCHEDULES, SLEEP_LENGTHS, Training, check_images, split
+from circuitsim.vision.sharing import AWAKE, INSTANT, TIMES, Sharing, former
+from circuitsim.vision.training import SCHEDULES, Training, check_images, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ VARIANTS = (
     "conv", "lc", "instant-1", "instant-10", "instant-100", "circuit-10", "inhibition_gated-10",
 )  # fmt: skip
 _ALL_SLEEPS = ("periods", "moments")  # what averaging has in common with sleep by a rule
-_TIMES = {name: in_ms(getattr(Sharing(), name)) for name in ("tau", "dt")}
+_TIMES = {name: in_ms(getattr(Sharing(), name)) for name in TIMES}
 FURTHER = 3  # times that rates are tried beyond either end of those given
 
 _EPOCHS = ("variant", "padding", "seed", "epoch")
@@ -260,13 +260,7 @@ class Comparison(Campaign[Job]):
         minimum=0,
         below=1,
     )
-    sleep_length: str = declare(
-        "learning",
-        "how many of its presentations a sleep has: learning (in proportion to the learning rate "
-        "since the last one) or constant (all)",
-        "HOW",
-        choices=lambda: SLEEP_LENGTHS,
-    )
+    sleep_length: str = same(Training, "sleep_length")
     sleep: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
     loading: Mapping[str, Any] = field(default_factory=dict, compare=False)

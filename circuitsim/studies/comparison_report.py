@@ -17,7 +17,7 @@ from circuitsim import measures
 from circuitsim.checks.fields import default
 from circuitsim.plots.classifiers import label
 from circuitsim.running.campaign import shown
-from circuitsim.vision.sharing import AWAKE, INSTANT, Sharing
+from circuitsim.vision.sharing import AWAKE, INSTANT, TIMES, Sharing
 
 _INPUTS = 144  # of neurons that an example of what a sleep leaves is about
 
@@ -210,7 +210,7 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
     ]
     awake = [v for v in comparison.variants if v.startswith(f"{AWAKE}-")]
     sleep = ", ".join(
-        f"{n.replace('_', ' ')} {shown(v)}{' ms' * (n in ('tau', 'dt'))}"
+        f"{n.replace('_', ' ')} {shown(v)}{' ms' * (n in TIMES)}"
         for n, v in comparison.sleep.items()
     )
     paragraphs = [

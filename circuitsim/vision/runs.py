@@ -23,7 +23,7 @@ from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset
 from circuitsim.vision.evaluation import AT_A_TIME
 from circuitsim.vision.networks import Architecture, Network, sizes
-from circuitsim.vision.sharing import Sharing, former, of_plain, plain
+from circuitsim.vision.sharing import TIMES, Sharing, former, of_plain, plain
 from circuitsim.vision.training import (
     OPTIMISERS,
     Diverged,
@@ -179,7 +179,7 @@ class Run:
         """Return this description as JSON has it."""
         content = asdict(self)
         if self.sharing is not None:
-            for name in ("tau", "dt"):
+            for name in TIMES:
                 content["sharing"][name] = float(in_ms(getattr(self.sharing, name)))
             del content["sharing"]["circuit"]  # left out where there is none, as before there were
             if self.sharing.circuit is not None:
@@ -368,5 +368,5 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _sharing(fields: Mapping[str, Any]) -> Sharing:
     fields = former(fields)
-    readers = dict.fromkeys(("tau", "dt"), lambda value: value * ms) | {"circuit": of_plain}
+    readers = dict.fromkeys(TIMES, lambda value: value * ms) | {"circuit": of_plain}
     return Sharing(**{n: readers[n](v) if n in readers else v for n, v in fields.items()})

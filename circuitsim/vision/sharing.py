@@ -53,7 +53,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -87,12 +87,13 @@ from circuitsim.vision.pools import Pool, pools
 if TYPE_CHECKING:
     from brian2.units import Quantity
 
-__dir__ = own(__name__, "AWAKE", "BORDERS", "INSTANT", "MOMENTS")
+__dir__ = own(__name__, "AWAKE", "BORDERS", "INSTANT", "MOMENTS", "TIMES")
 
 INSTANT = "instant"
 AWAKE = "awake"
 BORDERS = ("asleep", "awake")
 MOMENTS = ("own", "shared")
+TIMES = ("tau", "dt")  # fields that are numbers of ms in files and options
 
 _MOST = 10_000_000  # presentations, or presentations per input: more would never end
 _MOMENTUM = 0.95  # of the circuit; the ideal rule has none
@@ -287,12 +288,12 @@ border asleep
 
     def __repr__(self) -> str:
         # Digests of stored trainings are of this text: what came later is in it only where used.
-        later = {"periods": 1, "moments": "own", "circuit": None, "dt": 1 * ms}
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        later = {"periods", "moments", "circuit", "dt"}
+        texts = {f.name: _text(getattr(self, f.name)) for f in fields(self)}
         shown = [
-            f"{name}={time_text(value) if is_time(value) else repr(value)}"
-            for name, value in values.items()
-            if name not in later or not _same(value, later[name])
+            f"{f.name}={texts[f.name]}"
+            for f in fields(self)
+            if f.name not in later or texts[f.name] != _text(_default(f))
         ]
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
@@ -307,7 +308,7 @@ border asleep
             if not self.rule.per_presentation:
                 alone = [f"alpha {self.alpha:g}", f"tau {in_ms(self.tau):g} ms"]
                 parts += alone if self.circuit is None else [repr(self.circuit)]
-                if not _same(self.dt, DT):
+                if in_ms(self.dt) != in_ms(DT):
                     parts.append(f"steps of {in_ms(self.dt):g} ms")
             if self.learning_rate is not None:
                 parts.append(f"learning rate {self.learning_rate:g}")
@@ -630,8 +631,12 @@ def former(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "method": names.get(str(method), method), "border": border}
 
 
-def _same(value: Any, usual: Any) -> bool:
-    return bool(in_ms(value) == in_ms(usual) if is_time(usual) else value == usual)
+def _text(value: Any) -> str:
+    return time_text(value) if is_time(value) else repr(value)
+
+
+def _default(of: Field[Any]) -> Any:
+    return of.default if of.default_factory is MISSING else of.default_factory()
 
 
 def _checked_method(method: str) -> str:
