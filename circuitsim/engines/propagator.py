@@ -21,7 +21,7 @@ from circuitsim import measures, processwide
 from circuitsim.checks import interrupts
 from circuitsim.checks.validation import ParameterError, integer, one_of
 from circuitsim.dynamics import Slopes
-from circuitsim.engines import _kernels_numpy
+from circuitsim.engines import _kernels_numpy, blocks
 from circuitsim.engines.batch import Array, Batch, Engine, Outcome, Progress
 from circuitsim.engines.coefficients import Coefficients, Dynamics
 from circuitsim.engines.continuous import Continuous
@@ -29,6 +29,7 @@ from circuitsim.engines.rows import Pool, reduced
 from circuitsim.engines.schemes import Euler, Scheme, Updates
 from circuitsim.engines.traces import RateTraces
 from circuitsim.rules import LinearSignal, Rule
+from circuitsim.schedules import ConstantRate
 
 _NUMBERS = 2**17  # how many inputs, learning rates or rates of a circuit are held at a time
 
@@ -115,7 +116,12 @@ class Propagator(Engine):
         with processwide.one_blas_thread(), _overflowing(), interrupts.insistent():
             scheme = _scheme(batch, self._kernels)
             run = _Run(replace(batch, record=batch.record[:0]), self._kernels, scheme, pool)
+            frame = run.frame() if batch.shape[2] >= blocks.LEAST else None
+            if frame is not None:
+                run.blocks = blocks.Blocks(pool, frame)
             run.to_the_end(self._threads)
+            if run.blocks is not None:
+                run.blocks.finish()
 
     def pilot(self, n_presentations: int) -> tuple[int, int]:
         """A short run, made twice: compiling may come first."""
@@ -165,6 +171,7 @@ class _Run:
         self.kernels = kernels
         self.scheme = scheme
         self.pool = pool
+        self.blocks: blocks.Blocks | None = None  # which carry the pool on, if they can
         n_circuits = batch.shape[0]
 
         # Circuits that see the same inputs with the same parameters share their coefficients.
@@ -206,6 +213,16 @@ class _Run:
                 self._advance(block, spread)
                 if progress is not None:
                     progress(block.stop / batch.n_presentations)
+
+    def frame(self) -> blocks.Frame | None:
+        """In which rows are carried on by blocks, if one frame serves all presentations."""
+        if not isinstance(self.batch.plasticity.learning_rate, ConstantRate):
+            return None
+        # Learning may begin within the first presentation, in which nothing has moved yet.
+        rates = self.scheme.rates(1, 2)
+        silence = np.zeros((self.dynamics.gamma.size, 1))
+        weights = self.scheme.coefficients(rates, silence, self.dynamics).weights
+        return blocks.Frame.of(weights[self.which, 0])
 
     def _presentations_at_once(self) -> int:
         """As many as memory allows, whatever other circuits there are in the batch.
@@ -250,6 +267,9 @@ class _Run:
                 coefficients_of(chunk) if common is None else common.of_circuits(self.which[chunk])
             )
             with _overflowing():
+                if self.blocks is not None:
+                    self.blocks.advance(chunk, inputs[:, chunk], coefficients)
+                    return
                 moments = self.kernels.advance(
                     self.pool.deviations.of_circuits(chunk),
                     self.pool.mean.of_circuits(chunk),

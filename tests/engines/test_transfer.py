@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from brian2 import ms
 
 import circuitsim as cs
+from circuitsim.engines import blocks
 from circuitsim.rules import RULES
 
 
@@ -67,6 +70,66 @@ def test_initial_rates() -> None:
     final = cs.transfer(inputs, plasticity=plasticity).apply(w_init, start.rate, start.rate_inh)
     _close(final, run.weights.to_numpy())
     assert np.abs(final - cs.transfer(inputs, plasticity=plasticity).apply(w_init)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("rule", "momentum", "dt"),
+    [
+        ("circuit", 0.95, 1 * ms),
+        ("circuit", 0, 0.25 * ms),
+        ("inhibition_gated", 0, 1 * ms),
+        ("inhibition_gated", 0.95, None),
+        ("mean_subtracted", 0, 1 * ms),
+    ],
+)
+def test_many_inputs_go_through_in_blocks(rule, momentum, dt, monkeypatch) -> None:
+    rng = np.random.default_rng(7)
+    n_inputs, ideal = blocks.LEAST + 3, RULES[rule].per_presentation
+    w_init = 1 + rng.standard_normal((2, 5, n_inputs))
+    # Two circuits, inputs of their own; a last block that is not whole, a scale that varies.
+    inputs = rng.standard_normal((150, 2, n_inputs)) * rng.uniform(0.2, 2, (150, 1, 1))
+    options = {
+        "circuit": cs.Circuit(alpha=[4.0, 9.0], b=[0.0, 1.0]),
+        "plasticity": cs.Plasticity(
+            rule,
+            gamma=[0.0, 0.05],
+            momentum=momentum,
+            learning_rate=cs.ConstantRate(5e-3 if ideal else 1e-4 * (1 - momentum)),
+        ),
+        "presentation": 100 * ms,
+        "dt": dt,
+    }
+    calls = []
+    advance = blocks.Blocks.advance
+    monkeypatch.setattr(
+        blocks.Blocks, "advance", lambda self, *rest: calls.append(advance(self, *rest))
+    )
+    maps = cs.transfer(inputs, **options)
+    assert calls
+    run = cs.simulate(w_init, inputs, engine="propagator", **options)
+    moved = np.abs(run.weights.to_numpy() - w_init).max()
+    assert 0.1 < moved < 10
+    _close(maps.apply(w_init), run.weights.to_numpy())
+    # Rates at the start, too.
+    monkeypatch.setattr(blocks, "LEAST", n_inputs + 1)
+    one_by_one = cs.transfer(inputs, **options)
+    for part in dataclasses.fields(maps):
+        _close(getattr(maps, part.name), getattr(one_by_one, part.name))
+
+
+def test_what_no_frame_serves_goes_one_by_one(monkeypatch) -> None:
+    def refused(*_) -> None:
+        raise AssertionError("in blocks")
+
+    monkeypatch.setattr(blocks.Blocks, "advance", refused)
+    inputs = np.random.default_rng(8).standard_normal((5, blocks.LEAST))
+    falls = cs.Plasticity()
+    remembers = cs.Plasticity("mean_subtracted", momentum=0.9, learning_rate=cs.ConstantRate(1e-3))
+    for plasticity in falls, remembers:
+        maps = cs.transfer(inputs, plasticity=plasticity)
+        w_init = np.random.default_rng(9).standard_normal((3, blocks.LEAST))
+        run = cs.simulate(w_init, inputs, cs.Circuit(3), plasticity, engine="propagator")
+        _close(maps.apply(w_init), run.weights.to_numpy())
 
 
 def test_no_inputs_change_nothing() -> None:
