@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitsim.commands import campaign
+from circuitsim.commands import campaign, cli
 from circuitsim.commands.images import LOADING, OF_DATA, SLEEP, TIMES, add_data, add_times
 
 if TYPE_CHECKING:
@@ -90,7 +90,22 @@ def _comparison(options: argparse.Namespace) -> list[tuple[Campaign[Any], Path]]
         **_images(options),
         **chosen(Comparison, options, _CALLED),
     )
+    _check_heeded(made, options)
     return [(made, campaign.figures(options) / f"{made.file_name}.nc")]
+
+
+def _check_heeded(comparison: Any, options: argparse.Namespace) -> None:
+    """Refuse options that say how to sleep and that no variant heeds."""
+    from circuitsim.checks import fields
+    from circuitsim.commands.options import spelled
+    from circuitsim.vision.sharing import Sharing
+
+    usual = fields.defaults(Sharing) | SLEEP | dict.fromkeys(TIMES) | {"sleep_length": "learning"}
+    given = [n for n in (*_SLEEP, *TIMES, "sleep_length") if getattr(options, n) != usual[n]]
+    heeded = set[str]().union(*map(comparison.heeded, comparison.variants))
+    if idle := [spelled(name) for name in given if name not in heeded]:
+        variants = " ".join(comparison.variants)
+        raise cli.UsageError(f"{idle[0]} has no effect with --variants {variants}")
 
 
 def _with_images(options: argparse.Namespace, comparison: Any) -> Any:

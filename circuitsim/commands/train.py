@@ -31,7 +31,6 @@ DESCRIPTION = (
 
 _SHARING = {"method": "--sharing", "learning_rate": "--sharing-rate"}
 _GRACE = 10.0  # seconds in which the first of several processes tells what befalls all
-_ALWAYS = ("border", "periods", "moments")  # have an effect on averaging too
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -279,18 +278,13 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     given |= {**_times(options), "circuit": _circuit(options)}
     method = given.pop("method")
     given = {name: value for name, value in given.items() if value is not None}
-    rule = None
+    rule, heeded = None, frozenset[str]()
     if method != "none":
         with _sharing_options():
-            rule = Sharing(method).rule
-    if method == "awake":
-        idle = [n for n in given if n not in ("border", "learning_rate")]
-    elif rule is None:  # neither presentations nor what they depend on
-        idle = [n for n in given if n not in _ALWAYS or method == "none"]
-        idle += ["sleep_length"] if options.sleep_length != "learning" else []
-    else:
-        of_circuit = ("alpha", *TIMES, "circuit")
-        idle = [n for n in of_circuit if n in given and rule.per_presentation]
+            rule, heeded = (of := Sharing(method)).rule, of.heeded
+    idle = [name for name in given if name not in heeded]
+    if method != "awake" and rule is None and options.sleep_length != "learning":
+        idle.append("sleep_length")
     if idle:
         raise cli.UsageError(f"{spelled(idle[0], _SHARING)} has no effect with --sharing {method}")
     for name in ("alpha", "tau"):

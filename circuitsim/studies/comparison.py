@@ -376,6 +376,15 @@ class Comparison(Campaign[Job]):
         given |= {name: given[name] * ms for name in _TIMES if name in given}
         return Sharing(method, **given)
 
+    def heeded(self, variant: str) -> frozenset[str]:
+        """Names of what says how to sleep that have an effect on a variant."""
+        sharing = self.sharing(variant)
+        if sharing is None:
+            return frozenset()
+        if sharing.method == INSTANT:
+            return frozenset(_ALL_SLEEPS)
+        return sharing.heeded | {"sleep_length"}
+
     def check_images(self, data: Dataset) -> None:
         """Refuse images on which the jobs could not be done; raises as `training.check_images`."""
         trials = len(self.rates) > 1  # they have fewer images than the others

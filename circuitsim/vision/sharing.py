@@ -327,6 +327,16 @@ border asleep
         return None if self.method in (INSTANT, AWAKE) else rules.get(self.method)
 
     @property
+    def heeded(self) -> frozenset[str]:
+        """Names of the fields, but for the method itself, that have an effect with it."""
+        if self.method == AWAKE:
+            return frozenset({"border", "learning_rate"})
+        if self.rule is None:  # neither presentations nor what they depend on
+            return frozenset({"border", "periods", "moments"})
+        of_circuit = {"alpha", "circuit", *TIMES} if self.rule.per_presentation else set()
+        return frozenset(f.name for f in fields(self)) - {"method"} - of_circuit
+
+    @property
     def rate_awake(self) -> float:
         """Share of deviations that a batch with noise removes on average, where the method is so.
 

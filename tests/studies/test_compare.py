@@ -495,6 +495,17 @@ def test_killed_and_run_in_parts(tmp_path):
         (("--batch-size", 1400), "--batch-size 1400: there are only 1299 images"),
         (("--crop-padding", 0, 8), "--crop-padding 8: must be smaller than the images"),
         (("--presentations-per-input", 0), "--presentations-per-input 0"),
+        (
+            ("--variants", "conv", "lc", "--alpha", 7),
+            "--alpha has no effect with --variants conv lc",
+        ),
+        (("--variants", "mean_subtracted-1", "--dt", 0.5), "--dt has no effect with --variants"),
+        (
+            ("--variants", "awake-1", "--gamma", 0.1),
+            "--gamma has no effect with --variants",
+        ),
+        (("--variants", "lc", "instant-1", "--sleep-length", "constant"), "--sleep-length has no"),
+        (("--variants", "instant-1", "--border", "awake"), "--border has no effect with"),
         (("--report-only",), "--report-only: there is no comparison; run the command without it"),
         (("--redraw", "none.nc"), "--redraw none.nc: there is no such file"),
         (("--redraw", "none.nc", "--trials", "2"), "--trials has no effect with --redraw"),
