@@ -29,6 +29,7 @@ Array = NDArray[Any]
 Table = NDArray[np.int64]
 
 PIECE = 2**18
+_PULLED = 512  # numbers of each position at a time, for their means to stay in the cache
 
 
 def _compiled(function: Any, **options: Any) -> Any:
@@ -460,6 +461,32 @@ def unnormalise(gradient: Any, factor: Any, slope: Any, addend: Any, x: Any) -> 
             f, s, a = factor[c], slope[c], addend[c]
             for n in range(images):
                 x[q, c, n] = x[q, c, n] * s + a + gradient[q, c, n] * f
+
+
+def pull(weights: Array, rows: slice, columns: slice, left: float) -> None:
+    """See `_kernels_numpy.pull`."""
+    at = (range(positions.start, positions.stop, positions.step) for positions in (rows, columns))
+    _pull(weights, *map(np.array, at), left)
+
+
+@_compiled
+def _pull(weights: Any, rows: Any, columns: Any, left: float) -> None:
+    numbers = weights.shape[2]
+    mean = np.empty(_PULLED)
+    for first in range(0, numbers, _PULLED):
+        n = min(_PULLED, numbers - first)
+        mean[:n] = 0
+        for row in rows:
+            for column in columns:
+                kernel = weights[row, column, first : first + n]
+                for i in range(n):
+                    mean[i] += kernel[i]
+        mean[:n] /= len(rows) * len(columns)
+        for row in rows:
+            for column in columns:
+                kernel = weights[row, column, first : first + n]
+                for i in range(n):
+                    kernel[i] = mean[i] + left * (kernel[i] - mean[i])
 
 
 def sgd(

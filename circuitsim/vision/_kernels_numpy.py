@@ -179,6 +179,16 @@ def unnormalise(gradient: Array, factor: Array, slope: Array, addend: Array, x: 
     x += gradient * factor[:, None]
 
 
+def pull(weights: Array, rows: slice, columns: slice, left: float) -> None:
+    """Leave a share of some positions' deviations from their mean.
+
+    Weights are (row, column, number), contiguous; slices have a start, a stop and a step.
+    """
+    kernels = weights[rows, columns]
+    mean = kernels.mean(axis=(0, 1), dtype=np.float64)
+    kernels[...] = mean + left * (kernels - mean) if left else mean
+
+
 def sgd(
     parameter: Array, gradient: Array, moments: list[Array], numbers: tuple[float, ...]
 ) -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
-import threadpoolctl
 
+from circuitsim import processwide
 from circuitsim.checks.validation import integer
 from circuitsim.public import own
 from circuitsim.vision import memory
@@ -43,7 +43,7 @@ def threads(number: int) -> Iterator[None]:
     number = integer("threads", number, minimum=1)
     outer = _pool, _threads
     with (
-        threadpoolctl.threadpool_limits(1),
+        processwide.one_blas_thread(),
         np.errstate(over="ignore", invalid="ignore"),
         ThreadPoolExecutor(number, initializer=_ignore_overflows) as pool,
         memory.reused(),

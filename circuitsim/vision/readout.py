@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
-from threadpoolctl import threadpool_limits
 
+from circuitsim import processwide
 from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
 from circuitsim.vision.augmentation import channel_statistics
@@ -240,7 +240,7 @@ def _pooled(
     side = -(-grid.side // pooling)
     pooled = np.zeros((side, side, len(images), kernels.shape[2]), np.float32)
     counts = np.zeros((side, side, 1, 1), np.float32)
-    with threadpool_limits(1, "blas"):  # threads that share products as small get in their own way
+    with processwide.one_blas_thread():
         for weights, (row, column, rows, columns) in zip(kernels, grid.fields(), strict=True):
             response = images[:, rows, columns].reshape(len(images), -1) @ weights
             place = row // pooling, column // pooling

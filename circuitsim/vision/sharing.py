@@ -59,9 +59,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from circuitsim import measures, rules
+from circuitsim import measures, processwide, rules
 from circuitsim.checks import fields as checks
 from circuitsim.checks import plugins
 from circuitsim.checks.fields import declare
@@ -82,6 +81,7 @@ from circuitsim.public import own
 from circuitsim.schedules import ConstantRate
 from circuitsim.vision.awake import RATE
 from circuitsim.vision.geometry import Geometry
+from circuitsim.vision.kernels import chosen
 from circuitsim.vision.pools import Pool, pools
 
 if TYPE_CHECKING:
@@ -361,7 +361,12 @@ border asleep
         return Circuit(alpha=self.alpha, tau=self.tau, b=0.0)
 
     def share(
-        self, weights: NDArray[_W], geometry: Geometry, seed: Any, length: float = 1.0
+        self,
+        weights: NDArray[_W],
+        geometry: Geometry,
+        seed: Any,
+        length: float = 1.0,
+        out: NDArray[_W] | None = None,
     ) -> NDArray[_W]:
         """Weights after a sleep.
 
@@ -377,24 +382,24 @@ border asleep
         length : float
             > 0; multiplies the number of presentations, of which there is at least one. ``instant``
             has none.
+        out : ndarray, optional
+            Where to write them, contiguous, of the same shape and type; may be ``weights``. By
+            default a new array.
 
         Returns
         -------
         ndarray
-            Of the same shape and type. Positions that do not sleep keep their weights to the last
+            ``out``. Positions that do not sleep keep their weights to the last
             bit.
 
         Raises
         ------
         ParameterError
-            If the shape does not fit the geometry, the learning rate is too high, or the method has
-            no sleeps.
+            If the shape does not fit the geometry or ``out``, the learning rate is too high, or the
+            method has no sleeps.
         """
-        _check(weights, geometry)
-        self._check_sleeps()
-        shared = weights.copy()
-        # Threads that share matrices as small as these get in each other's way.
-        with threadpool_limits(1, "blas"):
+        shared = self._begun(weights, geometry, out)
+        with processwide.one_blas_thread():
             for stage in range(self.periods):
                 sleeping = self.pools(geometry, stage)
                 if self.rule is None:
@@ -410,7 +415,12 @@ border asleep
         return shared
 
     def share_moments(
-        self, moments: NDArray[_W], geometry: Geometry, seed: Any, length: float = 1.0
+        self,
+        moments: NDArray[_W],
+        geometry: Geometry,
+        seed: Any,
+        length: float = 1.0,
+        out: NDArray[_W] | None = None,
     ) -> NDArray[_W]:
         """What an optimiser remembers of weights, after the sleep that `share` makes with them.
 
@@ -419,15 +429,30 @@ border asleep
 
         Parameters, errors and what is returned as of `share`.
         """
-        _check(moments, geometry)
-        self._check_sleeps()
-        shared = moments.copy()
+        shared = self._begun(moments, geometry, out)
         for stage in range(self.periods):
             left = 0.0
             if self.rule is not None:
                 left = _left(self._stage(moments.shape[2:5], seed, length, stage).deviation)
             _pull(shared, self.pools(geometry, stage), min(left, 1.0))
         return shared
+
+    def _begun(
+        self, weights: NDArray[_W], geometry: Geometry, out: NDArray[_W] | None
+    ) -> NDArray[_W]:
+        """Return an array of its own, or that which is given, with the weights in it."""
+        _check(weights, geometry)
+        self._check_sleeps()
+        if out is None:
+            return weights.copy(order="C")
+        alike = out.shape == weights.shape and out.dtype == weights.dtype
+        if not (alike and out.flags.c_contiguous):
+            raise ParameterError(
+                "out", f"must be contiguous, {weights.shape} of {weights.dtype}", out
+            )
+        if out is not weights:
+            out[...] = weights
+        return out
 
     def _simulate(
         self, weights: NDArray[Any], pool: Pool, asked: tuple[Any, float, int, int]
@@ -750,10 +775,9 @@ def _left(maps: NDArray[np.float64]) -> float:
 
 def _pull(weights: NDArray[Any], sleeping: list[Pool], left: float) -> None:
     """Leave a share of deviations from each pool's mean, in place."""
+    code, by_position = chosen(), weights.reshape(*weights.shape[:2], -1)
     for pool in sleeping:
-        kernels = weights[pool.rows, pool.columns]
-        mean = kernels.mean(axis=(0, 1), dtype=np.float64)
-        kernels[...] = mean + left * (kernels - mean) if left else mean
+        code.pull(by_position, pool.rows, pool.columns, left)
 
 
 def _sleep(weights: NDArray[Any], pool: Pool, maps: Transfer) -> None:

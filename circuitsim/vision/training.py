@@ -656,13 +656,14 @@ class Trainer:
         together, layers = ranks.here(), self.network.lc_layers().items()
         for name, layer in layers if together.rank == 0 else ():
             # One seed for all layers, so that those with equally many inputs share an operator.
-            layer.weights = self._sharing.share(layer.weights, layer.geometry, seed, length)
+            asked = (layer.geometry, seed, length)
+            self._sharing.share(layer.weights, *asked, out=layer.weights)
             if self._sharing.moments == "shared":
                 # Otherwise the next steps pull weights apart again that a sleep has made alike: the
                 # optimiser goes on in directions, and with step sizes, of single positions.
                 for moment in self._optimiser.moments:
                     memory = self._optimiser.state[f"{moment}.{name}.weights"]
-                    memory[...] = self._sharing.share_moments(memory, layer.geometry, seed, length)
+                    self._sharing.share_moments(memory, *asked, out=memory)
         if together.size > 1:  # the result of one for all
             for name, layer in layers:
                 together.shared(layer.weights)

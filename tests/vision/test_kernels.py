@@ -57,6 +57,23 @@ def assert_same(make, x, seed):
         assert np.abs(found[name] - value).max() < tolerance * (1 + np.abs(value).max()), name
 
 
+@needs_numba
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("left", [0.0, 0.3])
+def test_positions_are_pulled_to_their_mean(dtype, left):
+    weights = np.random.default_rng(0).standard_normal((7, 8, 1030)).astype(dtype)
+    by_code = [weights.copy() for _ in CODES]
+    for code, pulled in zip(CODES, by_code, strict=True):
+        with kernels.code(code):
+            kernels.chosen().pull(pulled, slice(1, 7, 3), slice(0, 8, 4), left)
+    np.testing.assert_allclose(*by_code, rtol=0, atol=4 * np.finfo(dtype).eps)
+    asleep, awake = by_code[1][1:7:3, 0:8:4], weights[1:7:3, 0:8:4]
+    mean = awake.mean(axis=(0, 1))
+    np.testing.assert_allclose(asleep, mean + left * (awake - mean), atol=1e-6)
+    by_code[1][1:7:3, 0:8:4] = awake
+    np.testing.assert_array_equal(by_code[1], weights)
+
+
 @pytest.mark.slow
 @needs_numba
 @pytest.mark.parametrize("kind", [LocallyConnected2D, Conv2D])

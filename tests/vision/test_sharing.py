@@ -668,6 +668,27 @@ def test_moments_are_shared_as_weights_are(method, periods):
             np.testing.assert_allclose(after - mean, left * (before - mean), atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["instant", "circuit"])
+def test_sleeps_in_place(method):
+    """Where an array is given, the numbers are those of a new one; others are refused."""
+    geometry = Geometry((8, 7), 3, padding=1)
+    start = random_weights(geometry, 2, 3)
+    sharing = Sharing(method, 20, periods=2)
+    for share in (sharing.share, sharing.share_moments):
+        expected = share(start, geometry, 1)
+        other, itself = np.empty_like(start), start.copy()
+        assert share(start, geometry, 1, out=other) is other
+        assert share(itself, geometry, 1, out=itself) is itself
+        np.testing.assert_array_equal(other, expected)
+        np.testing.assert_array_equal(itself, expected)
+        assert not np.array_equal(start, expected)
+        # An array that is not contiguous is shared as any other.
+        np.testing.assert_array_equal(share(np.asfortranarray(start), geometry, 1), expected)
+        for bad in (other[1:], other.astype(np.float32), np.asfortranarray(start)):
+            with pytest.raises(cs.ParameterError, match="out: must be contiguous"):
+                share(start, geometry, 1, out=bad)
+
+
 IMPERFECT = {"transfer": "relu", "b": 2.0, "sigma": 0.1, "spread_alpha": 0.1, "delay": 2 * ms}
 
 
