@@ -63,6 +63,19 @@ def advance(
     return means[:, :-1].swapaxes(0, 1), squares[:, :-1].swapaxes(0, 1)
 
 
+def through(
+    in_frame: Array,
+    by_slow: Array,
+    by_fast: Array,
+    starts: Array,
+    rates: Array,
+    added: Array,
+    remembered: int,
+) -> None:
+    """Carry rows through a block of presentations; see `_kernels_numpy.through`."""
+    _through(in_frame, by_slow, by_fast, starts, rates, *added, remembered)
+
+
 def _contiguous(values: Array) -> Array:
     """Copy, since for each kind of array (read-only, strided) a function would be compiled anew."""
     return np.array(values, order="C")
@@ -251,3 +264,41 @@ def _advance_deviations(  # type: ignore[no-untyped-def]
         rate[row] = u0
         if row + 1 < n_rows:
             rate[row + 1] = u1
+
+
+@_compiled
+def _combine(out, by, rows):  # type: ignore[no-untyped-def]
+    """Add a combination of rows, four at a time for ``out`` to be read and written less often."""
+    n_rows, n = rows.shape
+    whole = n_rows - n_rows % 4
+    for s in range(0, whole, 4):
+        a, b, c, d = by[s], by[s + 1], by[s + 2], by[s + 3]
+        r0, r1, r2, r3 = rows[s], rows[s + 1], rows[s + 2], rows[s + 3]
+        for i in range(n):
+            out[i] += (a * r0[i] + b * r1[i]) + (c * r2[i] + d * r3[i])
+    for s in range(whole, n_rows):
+        a, r0 = by[s], rows[s]
+        for i in range(n):
+            out[i] += a * r0[i]
+
+
+@_compiled
+def _through(  # type: ignore[no-untyped-def]
+    in_frame, by_slow, by_fast, starts, rates, slow, fast, remembered
+):
+    n_presentations, n_rows = slow.shape
+    # Rows do not interact: a few are carried through the block while they are in the cache.
+    for first in range(0, n_rows, 64):
+        last = min(first + 64, n_rows)
+        for t in range(n_presentations):
+            start = starts[t]
+            _combine(start[1, first:last], by_slow[t, :t], slow[:t, first:last])
+            late = max(0, t - remembered)
+            _combine(start[2, first:last], by_fast[t, late:t], fast[late:t, first:last])
+            m = in_frame[t]
+            for i in range(first, last):
+                y, a, b, u, h = start[0, i], start[1, i], start[2, i], rates[0, i], rates[1, i]
+                slow[t, i] = m[0, 0] * y + m[0, 1] * a + m[0, 2] * b + m[0, 3] * u + m[0, 4] * h
+                fast[t, i] = m[1, 0] * y + m[1, 1] * a + m[1, 2] * b + m[1, 3] * u + m[1, 4] * h
+                rates[0, i] = m[2, 0] * y + m[2, 1] * a + m[2, 2] * b + m[2, 3] * u + m[2, 4] * h
+                rates[1, i] = m[3, 0] * y + m[3, 1] * a + m[3, 2] * b + m[3, 3] * u + m[3, 4] * h

@@ -188,3 +188,41 @@ def present(
     rows.moved *= a
     rows.moved += change
     return start
+
+
+def through(
+    in_frame: Array,
+    by_slow: Array,
+    by_fast: Array,
+    starts: Array,
+    rates: Array,
+    added: Array,
+    remembered: int,
+) -> None:
+    """Carry rows through a block of presentations, one after another; see `engines.blocks`.
+
+    Parameters
+    ----------
+    in_frame : ndarray, shape (presentation, 4, 5)
+        What is added to the slow and the fast part, and rates after it, from what ``starts`` holds.
+    by_slow, by_fast : ndarray, shape (presentation, presentation)
+        What is left, at a presentation, of a unit of an earlier one's input that has been added.
+    starts : ndarray, shape (presentation, 5, row)
+        Projections of what has not moved and of both parts at the start of the block, of which
+        those of the parts, and rates, are brought up to date.
+    rates : ndarray, shape (2, row)
+        Of the rows and of the interneuron; then at the end.
+    added : ndarray, shape (2, presentation, row)
+        Is set to how much of each input is added to the parts.
+    remembered : int
+        Presentations after which the fast part has forgotten one.
+    """
+    slow, fast = added
+    end = np.empty((4, added.shape[2]))
+    for t, start in enumerate(starts):
+        late = max(0, t - remembered)
+        start[1] += by_slow[t, :t] @ slow[:t]
+        start[2] += by_fast[t, late:t] @ fast[late:t]
+        start[3:] = rates
+        np.dot(in_frame[t], start, out=end)
+        slow[t], fast[t], rates[:] = end[0], end[1], end[2:]

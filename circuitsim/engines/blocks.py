@@ -14,6 +14,7 @@ each of those is in it.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -64,15 +65,18 @@ class Blocks:
 
     Parameters
     ----------
+    kernels : module
+        `_kernels_numpy` or `_kernels_numba`.
     pool : Pool
-        Rows of deviations and of the mean that have not moved, each of them one in one input, or in
-        none, as `circuitsim.engines.transfer` makes them. Their end is written there by `finish`.
+        Rows of deviations and of the mean that have not moved: first one for each input, which is
+        one in that, then others, which are in none, as `circuitsim.engines.transfer` makes them.
+        Their end is written there by `finish`.
     frame : Frame
     """
 
-    def __init__(self, pool: Pool, frame: Frame) -> None:
+    def __init__(self, kernels: ModuleType, pool: Pool, frame: Frame) -> None:
         self._of_circuits = [
-            [_Rows(rows, circuit, frame) for rows in (pool.deviations, pool.mean)]
+            [_Rows(kernels, rows, circuit, frame) for rows in (pool.deviations, pool.mean)]
             for circuit in range(len(frame.slow))
         ]
 
@@ -97,12 +101,11 @@ class Blocks:
 class _Rows:
     """Deviations or the mean of one circuit."""
 
-    def __init__(self, rows: Rows, circuit: int, frame: Frame) -> None:
-        self._end, self._circuit = rows, circuit
+    def __init__(self, kernels: ModuleType, rows: Rows, circuit: int, frame: Frame) -> None:
+        self._kernels, self._end, self._circuit = kernels, rows, circuit
         self._eigenvalues = float(frame.slow[circuit]), float(frame.fast[circuit])
         self._out, self._into = frame.out[circuit], frame.into[circuit]
         init = rows.init[circuit]
-        self._of_inputs, self._inputs = np.nonzero(init)
         self._rates = np.array([rows.rate[circuit], rows.inhibition[circuit]])
         self._slow = np.zeros(init.shape)
         # How much of each of the last inputs, and these.
@@ -114,24 +117,17 @@ class _Rows:
         slow, fast = self._eigenvalues
         n, n_rows = len(x), len(self._slow)
         age = np.arange(n)
-        before = np.maximum(np.subtract.outer(age, age) - 1, 0)
-        # Projections on each input: of what there is at the start, and of what those before add.
-        at_slow = (x @ self._slow.T) * _faded(slow, age)
-        at_fast = (x @ self._seen.T @ self._fast) * _faded(fast, age)
-        by_slow, by_fast = products * slow**before, products * fast**before
+        between = np.maximum(np.subtract.outer(age, age) - 1, 0)
         in_frame = self._in_frame(matrix)
-        # Of y without what has moved, of both parts, and rates.
-        start, end = np.zeros((5, n_rows)), np.empty((4, n_rows))
-        start[3:] = self._rates
-        added_slow, added_fast = np.empty((2, n, n_rows))
-        for t in range(n):
-            late = max(0, t - _REMEMBERED)
-            start[0, self._of_inputs] = x[t, self._inputs]
-            np.add(at_slow[t], by_slow[t, :t] @ added_slow[:t], out=start[1])
-            np.add(at_fast[t], by_fast[t, late:t] @ added_fast[late:t], out=start[2])
-            np.dot(in_frame[t], start, out=end)
-            added_slow[t], added_fast[t], start[3:] = end[0], end[1], end[2:]
-        self._rates = start[3:]
+        # Projections on each input: of y without what has moved, then of both parts, which is what
+        # is left of them from the start of the block and what inputs before add to them; and rates.
+        starts = np.zeros((n, 5, n_rows))
+        starts[:, 0, : x.shape[1]] = x
+        np.multiply(x @ self._slow.T, _faded(slow, age), out=starts[:, 1])
+        np.multiply(x @ self._seen.T @ self._fast, _faded(fast, age), out=starts[:, 2])
+        by_slow, by_fast = (products * _faded(of, age)[between, 0] for of in (slow, fast))
+        added_slow, added_fast = added = np.empty((2, n, n_rows))
+        self._kernels.through(in_frame, by_slow, by_fast, starts, self._rates, added, _REMEMBERED)
 
         added_slow *= _faded(slow, age[::-1])
         added_fast *= _faded(fast, age[::-1])

@@ -118,7 +118,7 @@ class Propagator(Engine):
             run = _Run(replace(batch, record=batch.record[:0]), self._kernels, scheme, pool)
             frame = run.frame() if batch.shape[2] >= blocks.LEAST else None
             if frame is not None:
-                run.blocks = blocks.Blocks(pool, frame)
+                run.blocks = blocks.Blocks(self._kernels, pool, frame)
             run.to_the_end(self._threads)
             if run.blocks is not None:
                 run.blocks.finish()
