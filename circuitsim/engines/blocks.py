@@ -51,10 +51,12 @@ class Frame(NamedTuple):
     @classmethod
     def of(cls, weights: Array) -> Frame | None:
         """Return that of a, c, e, f (circuit, 4), or None if the fast part remembers too much."""
+        if not np.isfinite(weights).all():
+            return None
         values, vectors = np.linalg.eig(weights.reshape(-1, 2, 2))
         order = np.argsort(-np.abs(values), axis=-1)
         slow, fast = np.take_along_axis(values, order, axis=-1).T
-        if np.iscomplexobj(values) or np.any(np.abs(fast) ** _REMEMBERED > np.abs(slow) * 1e-18):
+        if np.iscomplexobj(values) or np.any(np.abs(fast) ** _REMEMBERED >= np.abs(slow) * 1e-18):
             return None
         out = np.take_along_axis(vectors, order[:, np.newaxis], axis=-1)
         return cls(slow, fast, out, np.linalg.inv(out))

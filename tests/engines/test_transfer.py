@@ -125,7 +125,10 @@ def test_what_no_frame_serves_goes_one_by_one(monkeypatch) -> None:
     inputs = np.random.default_rng(8).standard_normal((5, blocks.LEAST))
     falls = cs.Plasticity()
     remembers = cs.Plasticity("mean_subtracted", momentum=0.9, learning_rate=cs.ConstantRate(1e-3))
-    for plasticity in falls, remembers:
+    forgets_all = cs.Plasticity(
+        "mean_subtracted", gamma=1e3, momentum=0, learning_rate=cs.ConstantRate(1e-3)
+    )
+    for plasticity in falls, remembers, forgets_all:
         maps = cs.transfer(inputs, plasticity=plasticity)
         w_init = np.random.default_rng(9).standard_normal((3, blocks.LEAST))
         run = cs.simulate(w_init, inputs, cs.Circuit(3), plasticity, engine="propagator")
