@@ -316,9 +316,9 @@ class Watched:
     def __init__(self):
         self.before = []
 
-    def share(self, weights, geometry, seed, length):
+    def share(self, weights, geometry, seed, length, out):
         self.before.append(layer_snr_w(weights, geometry))
-        return Sharing("instant").share(weights, geometry, seed)
+        return Sharing("instant").share(weights, geometry, seed, length, out)
 
 
 def test_history_tells_of_sleep(tmp_path, rng):

@@ -355,7 +355,7 @@ def test_what_an_optimiser_remembers_is_shared_where_asked(moments, optimiser, d
 def test_sleeps_grow_shorter_as_less_is_learned(options, expected, data, tmp_path, monkeypatch):
     lengths, seeds = [], []
 
-    def share(self, weights, geometry, seed, length=1.0):
+    def share(self, weights, geometry, seed, length=1.0, out=None):
         lengths.append(length)
         seeds.append(tuple(seed))
         return weights
