@@ -63,19 +63,6 @@ def advance(
     return means[:, :-1].swapaxes(0, 1), squares[:, :-1].swapaxes(0, 1)
 
 
-def through(
-    in_frame: Array,
-    by_slow: Array,
-    by_fast: Array,
-    starts: Array,
-    rates: Array,
-    added: Array,
-    remembered: int,
-) -> None:
-    """Carry rows through a block of presentations; see `_kernels_numpy.through`."""
-    _through(in_frame, by_slow, by_fast, starts, rates, *added, remembered)
-
-
 def _contiguous(values: Array) -> Array:
     """Copy, since for each kind of array (read-only, strided) a function would be compiled anew."""
     return np.array(values, order="C")
@@ -283,9 +270,11 @@ def _combine(out, by, rows):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _through(  # type: ignore[no-untyped-def]
-    in_frame, by_slow, by_fast, starts, rates, slow, fast, remembered
+def through(  # type: ignore[no-untyped-def]
+    in_frame, by_slow, by_fast, starts, rates, added, remembered
 ):
+    """Carry rows through a block of presentations; see `_kernels_numpy.through`."""
+    slow, fast = added[0], added[1]
     n_presentations, n_rows = slow.shape
     # Rows do not interact: a few are carried through the block while they are in the cache.
     for first in range(0, n_rows, 64):

@@ -208,8 +208,8 @@ def through(
     by_slow, by_fast : ndarray, shape (presentation, presentation)
         What is left, at a presentation, of a unit of an earlier one's input that has been added.
     starts : ndarray, shape (presentation, 5, row)
-        Projections of what has not moved and of both parts at the start of the block, of which
-        those of the parts, and rates, are brought up to date.
+        Projections of what has not moved and of both parts at the start of the block, and space for
+        rates; written over.
     rates : ndarray, shape (2, row)
         Of the rows and of the interneuron; then at the end.
     added : ndarray, shape (2, presentation, row)

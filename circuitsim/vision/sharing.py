@@ -389,8 +389,7 @@ border asleep
         Returns
         -------
         ndarray
-            ``out``. Positions that do not sleep keep their weights to the last
-            bit.
+            ``out``. Positions that do not sleep keep their weights to the last bit.
 
         Raises
         ------
