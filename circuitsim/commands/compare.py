@@ -99,8 +99,10 @@ def _check_heeded(comparison: Any, options: argparse.Namespace) -> None:
     from circuitsim.checks import fields
     from circuitsim.commands.options import spelled
     from circuitsim.vision.sharing import Sharing
+    from circuitsim.vision.training import Training
 
-    usual = fields.defaults(Sharing) | SLEEP | dict.fromkeys(TIMES) | {"sleep_length": "learning"}
+    usual = fields.defaults(Sharing) | SLEEP | dict.fromkeys(TIMES)
+    usual["sleep_length"] = fields.default(Training, "sleep_length")
     given = [n for n in (*_SLEEP, *TIMES, "sleep_length") if getattr(options, n) != usual[n]]
     heeded = set[str]().union(*map(comparison.heeded, comparison.variants))
     if idle := [spelled(name) for name in given if name not in heeded]:

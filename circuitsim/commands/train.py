@@ -273,31 +273,31 @@ def _sharing(options: argparse.Namespace) -> Sharing | None:
     from circuitsim.checks.values import ms
     from circuitsim.commands.options import chosen, spelled
     from circuitsim.vision.sharing import Sharing
+    from circuitsim.vision.training import Training
 
     given = chosen(Sharing, options, _SHARING)
     given |= {**_times(options), "circuit": _circuit(options)}
     method = given.pop("method")
     given = {name: value for name, value in given.items() if value is not None}
-    rule, heeded = None, frozenset[str]()
-    if method != "none":
-        with _sharing_options():
-            rule, heeded = (of := Sharing(method)).rule, of.heeded
-    idle = [name for name in given if name not in heeded]
-    if method != "awake" and rule is None and options.sleep_length != "learning":
-        idle.append("sleep_length")
-    if idle:
+    with _sharing_options():
+        plain = None if method == "none" else Sharing(method)
+    said = [*given]
+    if options.sleep_length != fields.default(Training, "sleep_length"):
+        said.append("sleep_length")
+    heeded = frozenset[str]() if plain is None else plain.heeded
+    if idle := [name for name in said if name not in heeded]:
         raise cli.UsageError(f"{spelled(idle[0], _SHARING)} has no effect with --sharing {method}")
     for name in ("alpha", "tau"):
         if name in given and "circuit" in given:
             raise cli.UsageError(f"--{name} has no effect with --circuit: write {name}=... there")
     if "presentations" in given and "presentations_per_input" in given:
         raise cli.UsageError("--presentations and --presentations-per-input: leave one out")
-    if method == "none":
+    if plain is None:
         return None
     if options.share_every is None:
         raise cli.UsageError(f"--sharing {method} needs --share-every, the batches between sleeps")
     given |= {name: given[name] * ms for name in TIMES if name in given}
-    if rule is not None:
+    if plain.rule is not None:
         alone = {"alpha"} if "circuit" in given else set()
         given = {name: value for name, value in SLEEP.items() if name not in alone} | given
     with _sharing_options(), _circuit_option(options):

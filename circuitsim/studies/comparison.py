@@ -347,7 +347,6 @@ class Comparison(Campaign[Job]):
 
     def training(self, job: Job) -> Training:
         """Return how a job trains."""
-        simulated = Variant(job.variant).method not in (None, INSTANT)
         settings: dict[str, Any] = {
             "epochs": self.rate_epochs if job.trial else self.epochs,
             "batch_size": self.batch_size,
@@ -358,9 +357,10 @@ class Comparison(Campaign[Job]):
             "seed": job.seed,
             "schedule": self.schedule,
             "momentum": self.momentum,
-            "sleep_length": self.sleep_length if simulated else "learning",
             "repetitions": Variant(job.variant).repetitions,
         }
+        if "sleep_length" in self.heeded(job.variant):
+            settings["sleep_length"] = self.sleep_length
         return Training(**settings)
 
     def sharing(self, variant: str) -> Sharing | None:
@@ -383,7 +383,7 @@ class Comparison(Campaign[Job]):
             return frozenset()
         if sharing.method == INSTANT:
             return frozenset(_ALL_SLEEPS)
-        return sharing.heeded | {"sleep_length"}
+        return sharing.heeded
 
     def check_images(self, data: Dataset) -> None:
         """Refuse images on which the jobs could not be done; raises as `training.check_images`."""

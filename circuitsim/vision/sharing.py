@@ -328,13 +328,14 @@ border asleep
 
     @property
     def heeded(self) -> frozenset[str]:
-        """Names of the fields, but for the method itself, that have an effect with it."""
+        """Names of the fields, and of the training's `sleep_length`, that the method heeds."""
         if self.method == AWAKE:
-            return frozenset({"border", "learning_rate"})
+            return frozenset({"border", "learning_rate", "sleep_length"})
         if self.rule is None:  # neither presentations nor what they depend on
             return frozenset({"border", "periods", "moments"})
         of_circuit = {"alpha", "circuit", *TIMES} if self.rule.per_presentation else set()
-        return frozenset(f.name for f in fields(self)) - {"method"} - of_circuit
+        names = {f.name for f in fields(self)} | {"sleep_length"}
+        return frozenset(names - {"method"} - of_circuit)
 
     @property
     def rate_awake(self) -> float:
