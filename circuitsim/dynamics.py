@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ TRANSFERS = {
     "softplus": "clip(u, 0, inf) + log(1 + exp(-abs(u)))",
     "tanh": "tanh(u)",
 }
+_TRANSFER = f"must be one of {', '.join(TRANSFERS)}, or an expression of u"
 _PUBLISHED = ("(-r + z - alpha*r_inh + b)/tau", "(-r_inh + r_mean - b)/tau")
 _NOISE = "sigma * sqrt(2 / tau) * xi"
 
@@ -116,16 +117,10 @@ class Dynamics:
         """Return a rule's signal for this circuit: inhibition counts from its baseline."""
         return re.sub(r"\br_inh\b", "(r_inh - b_inh)", signal) if self.raised else signal
 
-    @cached_property
+    @property
     def linear(self) -> bool:
         """Whether they are linear in rates and drive, whatever the parameters are."""
-        numbers = {"alpha": "1.7", "tau": "3.1", "tau_inh": "2.3"}
-        for text in (self.excitatory, self.interneuron):
-            put = re.sub(r"\w+", lambda match: numbers.get(match[0], match[0]), text)
-            names = {*EXCITATORY_NAMES, *INTERNEURON_NAMES} - numbers.keys()
-            if read(put, sorted(names), None).coefficients is None:
-                return False
-        return True
+        return _linear(self.excitatory) and _linear(self.interneuron)
 
     def slopes(self, alpha: ArrayLike, tau: ArrayLike, tau_inh: ArrayLike) -> Slopes:
         """Return the linear circuit that they are, per unit of the times given.
@@ -174,6 +169,14 @@ class Dynamics:
         return all(bool(np.all(np.abs(change) <= 1e-12 * scale)) for change in changes)
 
 
+@lru_cache(maxsize=256)  # circuits are many, equations few
+def _linear(text: str) -> bool:
+    numbers = {"alpha": "1.7", "tau": "3.1", "tau_inh": "2.3"}
+    put = re.sub(r"\w+", lambda match: numbers.get(match[0], match[0]), text)
+    names = {*EXCITATORY_NAMES, *INTERNEURON_NAMES} - numbers.keys()
+    return read(put, sorted(names), None).coefficients is not None
+
+
 def dynamics(
     transfer: str = "linear",
     excitatory: str | None = None,
@@ -205,6 +208,9 @@ def dynamics(
     ParameterError
         If a text is no such equation, or uses other names.
     """
+    for name, given in (("transfer", transfer), ("transfer_inh", transfer_inh)):
+        if not isinstance(given, str):
+            raise ParameterError(f"Circuit.{name}", _TRANSFER, given)
     time = "tau_inh" if slower else "tau"
     if interneuron is not None:
         if transfer_inh != "linear":
@@ -246,16 +252,12 @@ def dynamics(
 
 def _applied(parameter: str, transfer: str, drive: str) -> str:
     """Return a transfer function of what is received, as text."""
-    text = TRANSFERS.get(transfer, transfer) if isinstance(transfer, str) else transfer
     try:
-        form = read(text, ("u",))
+        form = read(TRANSFERS.get(transfer, transfer), ("u",))
         if "u" not in form.names:
             raise ValueError("must use u, what reaches the neuron")
     except ValueError as error:
-        known = ", ".join(TRANSFERS)
-        raise ParameterError(
-            parameter, f"must be one of {known}, or an expression of u: {error}", transfer
-        ) from None
+        raise ParameterError(parameter, f"{_TRANSFER}: {error}", transfer) from None
     return re.sub(r"\bu\b", f"({drive})", form.text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,21 +121,29 @@ def check(instance: Any, prefix: str | None = None) -> None:
             continue
         called = (f"{type(instance).__name__}." if prefix is None else prefix) + name
         if what.several:
-            value: Any = tuple(_checked(called, one, what) for one in _listed(called, given))
-            for place, one in enumerate(value):
-                if one in value[:place] and not what.repeated:
-                    raise ParameterError(called, "must not be given twice", one)
+            given = _listed(given)
+            value: Any = _several(called, given, what) if given or not what.optional else None
         else:
             value = _checked(called, given, what)
         object.__setattr__(instance, name, value)
 
 
-def _listed(name: str, given: Any) -> tuple[Any, ...]:
-    if isinstance(given, str) or not hasattr(given, "__len__"):
-        given = (given,)
-    if len(given) == 0:
+def _listed(given: Any) -> tuple[Any, ...]:
+    """Return several values, or one that is given in their place."""
+    try:
+        return (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        return (given,)
+
+
+def _several(name: str, given: tuple[Any, ...], what: Declared) -> tuple[Any, ...]:
+    if not given:
         raise ParameterError(name, "needs at least one value", given)
-    return tuple(given)
+    values = tuple(_checked(name, one, what) for one in given)
+    for place, one in enumerate(values):
+        if one in values[:place] and not what.repeated:
+            raise ParameterError(name, "must not be given twice", one)
+    return values
 
 
 def _checked(name: str, given: Any, what: Declared) -> Any:
@@ -152,4 +161,8 @@ def _checked(name: str, given: Any, what: Declared) -> Any:
         return value
     if what.kind is bool and not isinstance(given, bool):
         raise ParameterError(name, "must be True or False", given)
+    if what.kind is str:
+        given = os.fspath(given) if isinstance(given, os.PathLike) else given
+        if not isinstance(given, str):
+            raise ParameterError(name, "must be text", given)
     return given

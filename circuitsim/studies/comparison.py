@@ -303,6 +303,8 @@ class Comparison(Campaign[Job]):
         fields.check(self, prefix="")
         if list(self.rates) != sorted(self.rates):
             raise ParameterError("rates", "must be in ascending order", self.rates)
+        if not isinstance(self.sleep, Mapping):
+            raise ParameterError("sleep", "must be a dict of fields of Sharing", self.sleep)
         sleep = {**self.sleep, "border": self.sleep.get("border", "asleep")}
         sleep = {n: float(in_ms(v)) if is_time(v) else v for n, v in sleep.items()}
         # A file from before there was such a choice describes the same comparison.

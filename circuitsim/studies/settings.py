@@ -49,7 +49,10 @@ def checked(given: Any, parameter: str = "Study.settings") -> Settings:
     ParameterError
         If a name is unknown or given twice, or a value is of another type.
     """
-    pairs = list(given.items()) if isinstance(given, Mapping) else [tuple(pair) for pair in given]
+    try:
+        pairs = [(name, v) for name, v in (given.items() if isinstance(given, Mapping) else given)]
+    except (TypeError, ValueError):
+        raise ParameterError(parameter, "must be pairs of a name and values", given) from None
     found: dict[str, Values] = {}
     for name, values in pairs:
         if name in _OPTIONS:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from circuitsim.checks.validation import ParameterError, integer
 from circuitsim.public import own
 
@@ -37,6 +39,8 @@ class Geometry:
     padding: int = 0
 
     def __post_init__(self) -> None:
+        if np.shape(self.input_shape) != (2,):
+            raise ParameterError("input_shape", "must be (rows, columns)", self.input_shape)
         rows, columns = (integer("input_shape", n, minimum=1) for n in self.input_shape)
         kernel = integer("kernel", self.kernel, minimum=1)
         integer("stride", self.stride, minimum=1)

@@ -246,10 +246,12 @@ border asleep
                         "sleeps", getattr(self, name),
                     )  # fmt: skip
         Plasticity(gamma=self.gamma)
+        for name in TIMES:
+            given, called = getattr(self, name), f"Sharing.{name}"
+            in_range(called, milliseconds(called, given), given, above=0, unit="ms")
         if self.circuit is not None:
             self._check_circuit(self.circuit)
-        step = milliseconds("Sharing.dt", self.dt)
-        in_range("Sharing.dt", step, self.dt, above=0, unit="ms")
+        step = float(in_ms(self.dt))
         try:
             whole_steps(in_ms(PRESENTATION), step)
         except ParameterError as error:
@@ -676,11 +678,11 @@ def _default(of: Field[Any]) -> Any:
 
 def _checked_method(method: str) -> str:
     """Return the name of a method, or a rule's definition, or raise an error."""
-    if method in (INSTANT, AWAKE):
+    if isinstance(method, str) and method in (INSTANT, AWAKE):
         return method
     if not isinstance(method, str) or "=" not in method:
         known = {INSTANT, AWAKE, *rules.RULES, *plugins.installed(rules.ENTRY_POINTS)}
-        if method not in known:
+        if not isinstance(method, str) or method not in known:
             names = ", ".join(sorted(known))
             raise ParameterError(
                 "Sharing.method", f"must be one of {names}, or a rule, 'name = signal'", method

@@ -176,8 +176,6 @@ class Training:
     seed: int = declare(0, "fixes weights, validation images, order, crops and sleeps", "SEED")
 
     def __post_init__(self) -> None:
-        if self.milestones is not None and len(self.milestones) == 0:
-            object.__setattr__(self, "milestones", None)
         fields.check(self, prefix="")
         if self.crop_scale is not None and self.crop_padding:
             raise ParameterError("crop_padding", "has no effect with crop_scale", self.crop_padding)

@@ -1,7 +1,10 @@
 """What a newcomer is told: of mistakes, of waits, and of files that are there already."""
 
 import argparse
+import contextlib
+import dataclasses
 import io
+import math
 import os
 import pty
 import runpy
@@ -13,12 +16,24 @@ import types
 
 import numpy as np
 import pytest
+from brian2 import DimensionMismatchError, ms
 from conftest import ROOT
 
 import circuitsim as cs
 from circuitsim import commands
 from circuitsim.checks import names, waits
 from circuitsim.commands import main, progress, waiting
+from circuitsim.studies.comparison import Comparison
+from circuitsim.studies.endpoint import Endpoint
+from circuitsim.studies.figure4 import Figure4
+from circuitsim.studies.layer import Layer
+from circuitsim.studies.rates import Rates
+from circuitsim.studies.robustness import Robustness
+from circuitsim.studies.sweep import Study
+from circuitsim.vision.geometry import Geometry
+from circuitsim.vision.networks import Architecture
+from circuitsim.vision.sharing import Sharing
+from circuitsim.vision.training import Training
 
 SMALL = (
     "--engine propagator --codegen numpy --presentations 20 --trials 1 --k 2 --gamma 0.1 --jobs 1"
@@ -129,6 +144,32 @@ def test_inputs_that_are_pixels(rng):
     w_init, inputs = 1 + rng.standard_normal((20, 9)), rng.integers(0, 256, (300, 9))
     with pytest.raises(FloatingPointError, match="scale the inputs: their mean square is 2"):
         cs.simulate(w_init, inputs, engine="propagator", codegen="numpy")
+
+
+_IMAGES = {"input_shape": (32, 32, 3), "n_classes": 10}
+DESCRIPTIONS = [
+    (cs.Circuit, {}), (cs.Plasticity, {}),
+    (Study, {}), (Figure4, {}), (Rates, {}), (Endpoint, {}), (Robustness, {}), (Layer, {}),
+    (Comparison, {"variants": ("lc", "circuit-1")}),
+    (Training, {}), (Sharing, {"method": "circuit"}), (Architecture, _IMAGES),
+    (Geometry, {"input_shape": (7, 7), "kernel": 3}),
+]  # fmt: skip
+ODD = [
+    None, True, -1, 0, 1.5, 10**30, math.nan, math.inf, "x", "", (), {}, [[1, 2]], ["relu", "tanh"],
+    np.array([1.0, 2.0]), np.array(["relu", "tanh"]), 3 * ms, [1, 2] * ms, object(),
+]  # fmt: skip
+FOUND = {"pools", "initial_digest", "patterns"}  # in files that are given, not by a user
+
+
+@pytest.mark.parametrize(("of", "usual"), DESCRIPTIONS, ids=[of.__name__ for of, _ in DESCRIPTIONS])
+def test_any_value_is_taken_or_refused(of, usual):
+    """Whatever a field is given: a message that names it, or something that can be shown."""
+    for field in dataclasses.fields(of):
+        for odd in ODD if field.init and field.name not in FOUND else ():
+            with contextlib.suppress(cs.ParameterError, DimensionMismatchError):
+                made = of(**{**usual, field.name: odd})
+                assert str(made)
+                assert repr(made)
 
 
 @pytest.mark.slow
