@@ -43,7 +43,7 @@ from circuitsim.vision.evaluation import SCORES
 from circuitsim.vision.networks import Architecture, Network
 from circuitsim.vision.runs import Run
 from circuitsim.vision.sharing import AWAKE, INSTANT, TIMES, Sharing, former
-from circuitsim.vision.training import SCHEDULES, Training, check_images, split
+from circuitsim.vision.training import Training, check_images, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -219,15 +219,11 @@ class Comparison(Campaign[Job]):
     )
     seeds: int = declare(3, "trainings of each, with seeds 0 to T-1", "T", minimum=1)
     dataset: str = "cifar10"
-    network: str = declare("small", "small, resnet20 or resnet18", "NAME")
-    width: int | None = declare(
-        None, "channels of the first layer; by default 16 in resnet20, 32 in others", "W", minimum=1
-    )
-    first_conv: bool = declare(
-        False, "keep the first layer convolutional in networks that are locally connected otherwise"
-    )
-    epochs: int = declare(10, "epochs of training", "E", minimum=1)
-    batch_size: int = declare(128, "images in a batch", "B", minimum=2)
+    network: str = same(Architecture, "network")
+    width: int | None = same(Architecture, "width")
+    first_conv: bool = same(Architecture, "first_conv")
+    epochs: int = same(Training, "epochs")
+    batch_size: int = same(Training, "batch_size")
     rates: tuple[float, ...] = declare(
         (1e-3, 2e-3, 4e-3),
         "learning rates that each variant's is chosen from; further ones if the best is the "
@@ -246,19 +242,17 @@ class Comparison(Campaign[Job]):
         above=0,
         below=1,
     )
-    schedule: str = declare(
-        "cosine",
-        "how the learning rate changes: constant, cosine (to 0) or step (x 0.25 after half and "
-        "three quarters of the epochs)",
-        "NAME",
-        choices=lambda: SCHEDULES,
+    schedule: str = same(
+        Training,
+        "schedule",
+        text="how the learning rate changes: constant, cosine (to 0) or step (x 0.25 after half "
+        "and three quarters of the epochs)",
     )
-    momentum: float = declare(
-        0.9,
-        "share of the gradients before that each batch leaves in the memory of AdamW (its beta_1)",
-        "MU",
-        minimum=0,
-        below=1,
+    momentum: float = same(
+        Training,
+        "momentum",
+        default=0.9,
+        text="share of the gradients before that each batch leaves in the memory of AdamW (beta_1)",
     )
     sleep_length: str = same(Training, "sleep_length")
     sleep: Mapping[str, Any] = field(default_factory=dict)

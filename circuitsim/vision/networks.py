@@ -79,8 +79,9 @@ class Architecture:
         choices=lambda: CONNECTIVITIES,
     )  # fmt: skip
     width: int | None = declare(
-        None, "channels of the first layer; by default 16 in resnet20, 32 in others", "W", minimum=1
-    )
+        None, "channels of the first layer; by default 16 in resnet20, 32 in others", "W",
+        minimum=1, below=1_000_000,
+    )  # fmt: skip
     first_conv: bool = declare(
         False, "keep the first layer convolutional in a network that is locally connected otherwise"
     )

@@ -70,7 +70,8 @@ def over(work: Callable[[int], None], count: int) -> None:
         for n in range(first, last):
             work(n)
 
-    ends = [count * t // _threads for t in range(_threads + 1)]
+    parts = min(_threads, count)
+    ends = [count * n // parts for n in range(parts + 1)]
     futures = [_pool.submit(part, *pair) for pair in pairwise(ends[1:])]
     part(ends[0], ends[1])
     for future in futures:

@@ -141,6 +141,7 @@ class Training:
         "those of the images",
         "S",
         minimum=1,
+        below=100_000,
     )
     crop_scale: float | None = declare(
         None,
@@ -151,7 +152,9 @@ class Training:
         below=1,
     )
     flips: bool = declare(False, "mirror every second image or so")
-    repetitions: int = declare(1, "crops of each image within a batch", "R", minimum=1)
+    repetitions: int = declare(
+        1, "crops of each image within a batch", "R", minimum=1, below=10_000
+    )
     validation: float = declare(
         0.1,
         "share of the training images that is set aside for validation; 0: none",

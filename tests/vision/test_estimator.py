@@ -293,6 +293,11 @@ LABELS = images()[1]
         (images()[0], LABELS, {"sharing": "instant"}, "share_every"),
         (images()[0], LABELS, {"crop_padding": 6}, "must be smaller than the images (7 x 6)"),
         (images()[0], LABELS, {"validation": 0.01}, "sets no image aside"),
+        (images()[0], LABELS, {"validation": np.nan}, "validation: must be a finite number"),
+        (images()[0], LABELS, {"repetitions": 0}, "repetitions: must be a whole number >= 1"),
+        (images()[0], LABELS, {"repetitions": 10**30}, "repetitions: must be < 10000"),
+        (images()[0], LABELS, {"crop_size": 10**30}, "crop_size: must be < 100000"),
+        (images()[0], LABELS, {"width": 10**30}, "width: must be < 1e+06"),
         (images()[0], LABELS, {"random_state": -1}, "seed: must be a whole number >= 0"),
     ],
 )

@@ -369,6 +369,13 @@ def test_an_error_in_a_thread_is_not_lost():
         parallel.over(fail, 6)
 
 
+def test_more_threads_than_there_is_work():
+    done = []
+    with parallel.threads(10**30):
+        parallel.over(done.append, 3)
+    assert sorted(done) == [0, 1, 2]
+
+
 def steps(optimiser, gradients, parameter, rates):
     """Parameters after steps with gradients given."""
     weights, gradient = parameter.copy(), np.zeros_like(parameter)
