@@ -707,6 +707,27 @@ def whole_delay(delay: float, dt: float) -> int:
     return steps
 
 
+def checked_circuit(given: Circuit | None) -> Circuit:
+    """Return a circuit that is given, the published one in place of None.
+
+    Raises
+    ------
+    ParameterError
+        If it is something else.
+    """
+    if not isinstance(given, Circuit | None):
+        raise ParameterError("circuit", "must be a circuitsim.Circuit", given)
+    return Circuit() if given is None else given
+
+
+def checked_plasticity(given: Plasticity | None) -> Plasticity:
+    """Return plasticity that is given, the published one in place of None; as `checked_circuit`."""
+    if not isinstance(given, Plasticity | None):
+        rule = "must be a circuitsim.Plasticity, such as Plasticity('circuit')"
+        raise ParameterError("plasticity", rule, given)
+    return Plasticity() if given is None else given
+
+
 def common_length(owner: str, **values: Any) -> int | None:
     """Return the length that the arrays among ``values`` share, or None if there is no array.
 

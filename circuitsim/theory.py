@@ -315,12 +315,17 @@ def minimum_inverse_snr_w(gamma: ArrayLike) -> NDArray[np.float64]:
     -------
     ndarray, shape of ``gamma``
 
+    Raises
+    ------
+    ParameterError
+        If gamma is no array of numbers >= 0.
+
     Examples
     --------
     >>> np.log10(minimum_inverse_snr_w([0.1, 0.01, 0.001])).round(2).tolist()
     [-2.08, -4.01, -6.0]
     """
-    gamma = np.asarray(gamma, dtype=float)
+    gamma = array("gamma", gamma, ("...",))
     in_range("gamma", gamma, gamma, minimum=0)
     return np.square(gamma / (1 + gamma))
 
@@ -330,11 +335,18 @@ def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
 
     The mean mode of the circuit has the eigenvalues (-1 +- i sqrt(alpha))/tau.
 
+    Raises
+    ------
+    ParameterError
+        If alpha is no array of numbers >= 0.
+
     Examples
     --------
     >>> float(stability_bound(tau=30.0, alpha=59.0))
     1.0
     """
+    alpha = array("alpha", alpha, ("...",))
+    in_range("alpha", alpha, alpha, minimum=0)
     return tau * Dynamics().slopes(alpha, 1.0, 1.0).euler_bound()  # type: ignore[operator, return-value]
 
 

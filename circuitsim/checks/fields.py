@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.checks.validation import (
+    ParameterError,
+    dimensionless,
+    flag,
+    in_range,
+    integer,
+    one_of,
+)
 from circuitsim.public import own
 
 __dir__ = own(__name__)
@@ -159,8 +166,8 @@ def _checked(name: str, given: Any, what: Declared) -> Any:
         bounds = {"above": what.above, "minimum": what.minimum, "below": what.below}
         in_range(name, value, given, unit=unit, **bounds)
         return value
-    if what.kind is bool and not isinstance(given, bool):
-        raise ParameterError(name, "must be True or False", given)
+    if what.kind is bool:
+        return flag(name, given)
     if what.kind is str:
         given = os.fspath(given) if isinstance(given, os.PathLike) else given
         if not isinstance(given, str):

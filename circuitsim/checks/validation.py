@@ -245,6 +245,13 @@ def integer(parameter: str, value: Any, *, minimum: int) -> int:
     return int(value)
 
 
+def flag(parameter: str, value: Any) -> bool:
+    """Return ``value`` as a bool; raises a `ParameterError` if it is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ParameterError(parameter, "must be True or False", value)
+    return bool(value)
+
+
 def per_neuron(values: Any) -> Any:
     """Say that a parameter has one value for each neuron: a bare array has one for each circuit.
 

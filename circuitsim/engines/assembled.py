@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from circuitsim.checks.validation import ParameterError
+from circuitsim.checks.validation import ParameterError, flag
 from circuitsim.engines import simulation
 from circuitsim.engines.batch import Batch, Progress
 from circuitsim.engines.brian import BrianEngine, Values, check, prepared
@@ -164,10 +164,10 @@ def network(
     >>> net.result().snr_w.sizes["presentation"]
     4
     """
+    per_synapse = flag("per_synapse", per_synapse)
     batch, has_circuits = simulation.make_batch(
-        w_init, inputs, circuit, Plasticity() if plasticity is None else plasticity,
-        presentation, dt, record_rates, None, 1, seed,
-    )  # fmt: skip
+        w_init, inputs, circuit, plasticity, presentation, dt, record_rates, None, 1, seed
+    )
     if batch.n_presentations == 0:
         raise ParameterError("inputs", "must have a presentation at least", batch.inputs.shape)
     return CircuitNetwork(batch, has_circuits, per_synapse)

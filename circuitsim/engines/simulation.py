@@ -15,6 +15,7 @@ from circuitsim.checks import waits
 from circuitsim.checks.validation import (
     ParameterError,
     array,
+    flag,
     in_range,
     integer,
     milliseconds,
@@ -30,6 +31,8 @@ from circuitsim.parameters import (
     PRESENTATION,
     Circuit,
     Plasticity,
+    checked_circuit,
+    checked_plasticity,
     circuit_seeds,
     common_length,
     whole_delay,
@@ -190,12 +193,12 @@ def simulate(
         presentation = before.presentation() if presentation is PRESENTATION else presentation
         dt = before.dt() if dt is DT else dt
         engine = before.engine() if engine is None else engine
-    plasticity = Plasticity() if plasticity is None else plasticity
     engine = "brian2" if engine is None else engine
     batch, has_circuits = make_batch(
         w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record, seed
     )
-    engine = registry.choose(batch) if engine == registry.AUTO else engine
+    if isinstance(engine, str) and engine == registry.AUTO:
+        engine = registry.choose(batch)
     with waits.told(_READY) if progress is None else nullcontext(progress) as over:
         outcome = registry.get(engine, codegen).run(batch, over)
     dataset = labelled(batch, outcome, has_circuits, engine)
@@ -216,7 +219,7 @@ def make_batch(
     w_init: ArrayLike | None,
     inputs: ArrayLike | InputSource,
     circuit: Circuit | None,
-    plasticity: Plasticity,
+    plasticity: Plasticity | None,
     presentation: Quantity,
     dt: Quantity | None,
     record_rates: bool,
@@ -225,17 +228,10 @@ def make_batch(
     seed: int | Sequence[int] = 0,
 ) -> tuple[Batch, bool]:
     """Check arguments as `simulate` takes them; return a batch, and whether one had circuits."""
-    if not isinstance(circuit, Circuit | None):
-        raise ParameterError("circuit", "must be a circuitsim.Circuit", circuit)
-    if not isinstance(plasticity, Plasticity):
-        raise ParameterError(
-            "plasticity",
-            "must be a circuitsim.Plasticity, such as Plasticity('circuit')",
-            plasticity,
-        )
+    circuit, plasticity = checked_circuit(circuit), checked_plasticity(plasticity)
+    record_rates = flag("record_rates", record_rates)
     weights = _initial_weights(w_init, start)
     n_neurons, n_inputs = weights.shape[-2:]
-    circuit = Circuit() if circuit is None else circuit
     if circuit.n_neurons is None:
         circuit = circuit.replace(n_neurons=n_neurons)
     source = as_source(inputs)

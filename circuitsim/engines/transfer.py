@@ -14,7 +14,14 @@ from circuitsim.engines.propagator import Propagator
 from circuitsim.engines.rows import Pool, Rows
 from circuitsim.engines.simulation import make_batch
 from circuitsim.inputs import InputSource, as_source
-from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
+from circuitsim.parameters import (
+    DT,
+    PRESENTATION,
+    Circuit,
+    Plasticity,
+    checked_circuit,
+    checked_plasticity,
+)
 from circuitsim.public import own
 
 if TYPE_CHECKING:
@@ -194,7 +201,7 @@ def transfer(
     (64, 100, 9)
     """
     source = as_source(inputs)
-    circuit = Circuit() if circuit is None else circuit
+    circuit, plasticity = checked_circuit(circuit), checked_plasticity(plasticity)
     if not circuit.solvable or circuit.dynamics.raised:
         raise ParameterError(
             "circuit",
@@ -203,7 +210,6 @@ def transfer(
             circuit,
         )
     circuit = circuit.replace(n_neurons=2)
-    plasticity = Plasticity() if plasticity is None else plasticity
     n_inputs = source.shape[-1]
     w_init = np.zeros((2, n_inputs))
     batch, has_circuits = make_batch(

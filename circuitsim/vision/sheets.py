@@ -57,7 +57,14 @@ from circuitsim.engines.batch import Batch, Engine, Progress
 from circuitsim.engines.simulation import LONG_NAMES
 from circuitsim.engines.wired import Slept, Wired, by_pools, phase_means
 from circuitsim.inputs import GaussianInputs, as_source
-from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
+from circuitsim.parameters import (
+    DT,
+    PRESENTATION,
+    Circuit,
+    Plasticity,
+    checked_circuit,
+    checked_plasticity,
+)
 from circuitsim.processwide import load_brian2, one_blas_thread
 from circuitsim.public import own
 from circuitsim.vision.geometry import Geometry
@@ -437,12 +444,7 @@ class _Drives:
 
 
 def _checked(circuit: Circuit | None, plasticity: Plasticity | None) -> tuple[Circuit, Plasticity]:
-    circuit = Circuit() if circuit is None else circuit
-    plasticity = Plasticity() if plasticity is None else plasticity
-    if not isinstance(circuit, Circuit):
-        raise ParameterError("circuit", "must be a circuitsim.Circuit", circuit)
-    if not isinstance(plasticity, Plasticity):
-        raise ParameterError("plasticity", "must be a circuitsim.Plasticity", plasticity)
+    circuit, plasticity = checked_circuit(circuit), checked_plasticity(plasticity)
     if circuit.connected:
         raise ParameterError(
             "circuit",

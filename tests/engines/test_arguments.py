@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -44,6 +46,41 @@ def test_arrays_that_are_no_plain_numbers(spoil, message, w_init, inputs):
     ):
         with pytest.raises(cs.ParameterError, match=f"{name}: .*{message}"):
             call()
+
+
+@pytest.mark.parametrize("given", ["circuit", 10.0, {"alpha": 3}, [cs.Circuit()], cs.Circuit])
+def test_what_is_no_circuit_or_plasticity(given, w_init, inputs):
+    calls = [
+        partial(cs.simulate, w_init, inputs, **FAST),
+        partial(cs.transfer, inputs, codegen="numpy"),
+        partial(cs.network, w_init[0], inputs),
+        partial(cs.simulate_layer, np.ones((4, 3, 1, 1)), 6, **FAST),
+        cs.describe,
+        partial(cs.linear.end_point, w_init[0]),
+    ]
+    for name, wanted in (("circuit", "Circuit"), ("plasticity", "Plasticity")):
+        for call in calls:
+            with pytest.raises(cs.ParameterError, match=f"{name}: must be a circuitsim.{wanted}"):
+                call(**{name: given})
+    with pytest.raises(cs.ParameterError, match=r"circuit: must be a circuitsim\.Circuit"):
+        cs.linear.signal_matrix(given)
+
+
+def test_flags_are_true_or_false(w_init, inputs):
+    for call, name in (
+        (cs.simulate, "record_rates"), (cs.network, "record_rates"), (cs.network, "per_synapse")
+    ):  # fmt: skip
+        for given in ([0, 2], "no", 1, np.array([True, False])):
+            with pytest.raises(cs.ParameterError, match=f"{name}: must be True or False"):
+                call(w_init[0], inputs, **{name: given})
+
+
+@pytest.mark.parametrize("given", ["x", [0.1, -0.1], np.nan, 1j])
+def test_theory_of_what_is_no_strength(given):
+    with pytest.raises(cs.ParameterError, match="gamma: must be"):
+        cs.theory.minimum_inverse_snr_w(given)
+    with pytest.raises(cs.ParameterError, match="alpha: must be"):
+        cs.theory.stability_bound(30 * brian_ms, given)
 
 
 def test_arrays_with_a_unit(w_init, inputs):
