@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from circuitsim.parameters import Circuit, Plasticity, checked_circuit, checked_plasticity
+from circuitsim.parameters import Circuit, Plasticity, or_published
 from circuitsim.public import own
 
 __dir__ = own(__name__)
@@ -68,9 +68,7 @@ def describe(circuit: Circuit | None = None, plasticity: Plasticity | None = Non
       b = 1                       baseline rate
     """
     sections = []
-    circuit = checked_circuit(circuit)
-    if plasticity is not None:
-        plasticity = checked_plasticity(plasticity)
+    circuit, _ = or_published(circuit, plasticity)
     if plasticity is None or not plasticity.definition.per_presentation:
         sections.append(circuit.section())
     if plasticity is not None:

@@ -27,13 +27,7 @@ from circuitsim.checks.validation import (
 )
 from circuitsim.checks.values import PerNeuron
 from circuitsim.inputs import check_covariance, spectrum
-from circuitsim.parameters import (
-    Circuit,
-    Plasticity,
-    checked_circuit,
-    checked_plasticity,
-    whole_delay,
-)
+from circuitsim.parameters import Circuit, Plasticity, or_published, whole_delay
 from circuitsim.public import own
 from circuitsim.theory import averaged
 
@@ -87,7 +81,7 @@ def signal_matrix(
     >>> signal_matrix(Circuit(2, alpha=1.0)).round(12).tolist()
     [[0.75, -0.25], [-0.25, 0.75]]
     """
-    circuit = checked_circuit(circuit)
+    circuit, _ = or_published(circuit, None)
     number = circuit.n_neurons or n_neurons
     plasticity = Plasticity(rule)
     found = _matrices(circuit, plasticity, number, None, presentation, dt, seed)
@@ -144,7 +138,7 @@ def end_point(
     0.503
     """
     weights = array("w_init", w_init, ("neuron", "input"), ("circuit", "neuron", "input"))
-    circuit, plasticity = checked_circuit(circuit), checked_plasticity(plasticity)
+    circuit, plasticity = or_published(circuit, plasticity)
     own_variance = dimensionless("private", private) ** 2
     in_range("private", private, private, minimum=0)
     n_neurons, n_inputs = weights.shape[-2:]

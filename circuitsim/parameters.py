@@ -707,25 +707,22 @@ def whole_delay(delay: float, dt: float) -> int:
     return steps
 
 
-def checked_circuit(given: Circuit | None) -> Circuit:
-    """Return a circuit that is given, the published one in place of None.
+def or_published(
+    circuit: Circuit | None, plasticity: Plasticity | None
+) -> tuple[Circuit, Plasticity]:
+    """Return a circuit and plasticity that are given, the published ones in place of None.
 
     Raises
     ------
     ParameterError
-        If it is something else.
+        If one is something else.
     """
-    if not isinstance(given, Circuit | None):
-        raise ParameterError("circuit", "must be a circuitsim.Circuit", given)
-    return Circuit() if given is None else given
-
-
-def checked_plasticity(given: Plasticity | None) -> Plasticity:
-    """Return plasticity that is given, the published one in place of None; as `checked_circuit`."""
-    if not isinstance(given, Plasticity | None):
+    if not isinstance(circuit, Circuit | None):
+        raise ParameterError("circuit", "must be a circuitsim.Circuit", circuit)
+    if not isinstance(plasticity, Plasticity | None):
         rule = "must be a circuitsim.Plasticity, such as Plasticity('circuit')"
-        raise ParameterError("plasticity", rule, given)
-    return Plasticity() if given is None else given
+        raise ParameterError("plasticity", rule, plasticity)
+    return circuit or Circuit(), plasticity or Plasticity()
 
 
 def common_length(owner: str, **values: Any) -> int | None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from circuitsim.checks.validation import (
@@ -128,14 +129,17 @@ def check(instance: Any, prefix: str | None = None) -> None:
             continue
         called = (f"{type(instance).__name__}." if prefix is None else prefix) + name
         if what.several:
-            given = _listed(given)
-            value: Any = _several(called, given, what) if given or not what.optional else None
+            values = listed(given)
+            one = partial(_checked, called, what)
+            value: Any = (
+                several(called, values, one, what.repeated) if values or not what.optional else None
+            )
         else:
-            value = _checked(called, given, what)
+            value = _checked(called, what, given)
         object.__setattr__(instance, name, value)
 
 
-def _listed(given: Any) -> tuple[Any, ...]:
+def listed(given: Any) -> tuple[Any, ...]:
     """Return several values, or one that is given in their place."""
     try:
         return (given,) if isinstance(given, str) else tuple(given)
@@ -143,17 +147,20 @@ def _listed(given: Any) -> tuple[Any, ...]:
         return (given,)
 
 
-def _several(name: str, given: tuple[Any, ...], what: Declared) -> tuple[Any, ...]:
+def several(
+    name: str, given: tuple[Any, ...], checked: Callable[[Any], Any], repeated: bool = False
+) -> tuple[Any, ...]:
+    """Return values as ``checked`` makes them; none, and one that is given twice, are refused."""
     if not given:
         raise ParameterError(name, "needs at least one value", given)
-    values = tuple(_checked(name, one, what) for one in given)
+    values = tuple(map(checked, given))
     for place, one in enumerate(values):
-        if one in values[:place] and not what.repeated:
+        if one in values[:place] and not repeated:
             raise ParameterError(name, "must not be given twice", one)
     return values
 
 
-def _checked(name: str, given: Any, what: Declared) -> Any:
+def _checked(name: str, what: Declared, given: Any) -> Any:
     if what.choices is not None:
         return one_of(name, given, what.choices())
     if what.kind is int:

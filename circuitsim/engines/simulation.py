@@ -31,10 +31,9 @@ from circuitsim.parameters import (
     PRESENTATION,
     Circuit,
     Plasticity,
-    checked_circuit,
-    checked_plasticity,
     circuit_seeds,
     common_length,
+    or_published,
     whole_delay,
 )
 from circuitsim.public import own
@@ -228,7 +227,7 @@ def make_batch(
     seed: int | Sequence[int] = 0,
 ) -> tuple[Batch, bool]:
     """Check arguments as `simulate` takes them; return a batch, and whether one had circuits."""
-    circuit, plasticity = checked_circuit(circuit), checked_plasticity(plasticity)
+    circuit, plasticity = or_published(circuit, plasticity)
     record_rates = flag("record_rates", record_rates)
     weights = _initial_weights(w_init, start)
     n_neurons, n_inputs = weights.shape[-2:]

@@ -14,14 +14,7 @@ from circuitsim.engines.propagator import Propagator
 from circuitsim.engines.rows import Pool, Rows
 from circuitsim.engines.simulation import make_batch
 from circuitsim.inputs import InputSource, as_source
-from circuitsim.parameters import (
-    DT,
-    PRESENTATION,
-    Circuit,
-    Plasticity,
-    checked_circuit,
-    checked_plasticity,
-)
+from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, or_published
 from circuitsim.public import own
 
 if TYPE_CHECKING:
@@ -201,7 +194,7 @@ def transfer(
     (64, 100, 9)
     """
     source = as_source(inputs)
-    circuit, plasticity = checked_circuit(circuit), checked_plasticity(plasticity)
+    circuit, plasticity = or_published(circuit, plasticity)
     if not circuit.solvable or circuit.dynamics.raised:
         raise ParameterError(
             "circuit",

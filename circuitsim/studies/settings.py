@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from circuitsim.checks.fields import listed, several
 from circuitsim.checks.validation import ParameterError, dimensionless, integer, one_of
 from circuitsim.checks.values import ms
 from circuitsim.engines.simulation import LONG_NAMES
@@ -60,20 +62,13 @@ def checked(given: Any, parameter: str = "Study.settings") -> Settings:
         one_of(parameter, name, (*NUMBERS, *TEXTS))
         if name in found:
             raise ParameterError(parameter, "must not be given twice", name)
-        one = isinstance(values, str) or not hasattr(values, "__len__")
-        listed = [values] if one else list(values)
-        if not listed:
-            raise ParameterError(f"{parameter}.{name}", "needs at least one value", values)
-        if name in TEXTS:
-            if len(listed) > 1 or not isinstance(listed[0], str):
-                raise ParameterError(f"{parameter}.{name}", "must be one text", values)
-            found[name] = (listed[0],)
-            continue
-        numbers = tuple(_number(f"{parameter}.{name}", name, value) for value in listed)
-        for place, value in enumerate(numbers):
-            if value in numbers[:place]:
-                raise ParameterError(f"{parameter}.{name}", "must not be given twice", value)
-        found[name] = numbers
+        called, every = f"{parameter}.{name}", listed(values)
+        if name in TEXTS and every:
+            if len(every) > 1 or not isinstance(every[0], str):
+                raise ParameterError(called, "must be one text", values)
+            found[name] = every
+        else:
+            found[name] = several(called, every, partial(_number, called, name))
     return tuple((name, found[name]) for name in (*NUMBERS, *TEXTS) if name in found)
 
 

@@ -327,10 +327,11 @@ milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, val
             for name in Training.__dataclass_fields__
             if name not in _DIFFERENT
         }
-        # Of values that Training refuses, none.
-        given = self.repetitions, self.validation
-        repetitions = given[0] if isinstance(given[0], int) and given[0] > 0 else 1
-        held_out = given[1] if isinstance(given[1], float) and 0 < given[1] < 1 else 0.0
+        repetitions, held_out = self.repetitions, self.validation
+        if not (isinstance(repetitions, int) and repetitions >= 1):  # Training will refuse it
+            repetitions = 1
+        if not (isinstance(held_out, float) and 0 <= held_out < 1):
+            held_out = 0.0
         most = max(2, int(number * (1 - held_out)) * repetitions)
         batch_size: Any = self.batch_size
         if isinstance(batch_size, str):

@@ -57,14 +57,7 @@ from circuitsim.engines.batch import Batch, Engine, Progress
 from circuitsim.engines.simulation import LONG_NAMES
 from circuitsim.engines.wired import Slept, Wired, by_pools, phase_means
 from circuitsim.inputs import GaussianInputs, as_source
-from circuitsim.parameters import (
-    DT,
-    PRESENTATION,
-    Circuit,
-    Plasticity,
-    checked_circuit,
-    checked_plasticity,
-)
+from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity, or_published
 from circuitsim.processwide import load_brian2, one_blas_thread
 from circuitsim.public import own
 from circuitsim.vision.geometry import Geometry
@@ -444,7 +437,7 @@ class _Drives:
 
 
 def _checked(circuit: Circuit | None, plasticity: Plasticity | None) -> tuple[Circuit, Plasticity]:
-    circuit, plasticity = checked_circuit(circuit), checked_plasticity(plasticity)
+    circuit, plasticity = or_published(circuit, plasticity)
     if circuit.connected:
         raise ParameterError(
             "circuit",

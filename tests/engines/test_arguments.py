@@ -75,6 +75,16 @@ def test_flags_are_true_or_false(w_init, inputs):
                 call(w_init[0], inputs, **{name: given})
 
 
+def test_a_setting_with_one_value():
+    """Whatever it is written as; with a unit it is refused, since a sweep's times are in ms."""
+    for given in (30, 30.0, [30], np.array(30.0), np.array([30])):
+        study = cs.studies.Study(settings={"tau_inh": given})
+        assert study.settings == (("tau_inh", (30.0,)),)
+    for given in (30 * brian_ms, [30] * brian_ms):
+        with pytest.raises(DimensionMismatchError, match="settings.tau_inh: a plain number"):
+            cs.studies.Study(settings={"tau_inh": given})
+
+
 @pytest.mark.parametrize("given", ["x", [0.1, -0.1], np.nan, 1j])
 def test_theory_of_what_is_no_strength(given):
     with pytest.raises(cs.ParameterError, match="gamma: must be"):
