@@ -242,6 +242,7 @@ def _end(pools: Sequence[ProcessPoolExecutor]) -> None:
         for pool in pools
         for process in list((getattr(pool, "_processes", None) or {}).values())
     ]
+    threads = [getattr(pool, "_executor_manager_thread", None) for pool in pools]
     for pool in pools:
         pool.shutdown(wait=False, cancel_futures=True)
     for end in ("terminate", "kill"):
@@ -251,6 +252,11 @@ def _end(pools: Sequence[ProcessPoolExecutor]) -> None:
         deadline = time.monotonic() + _GRACE
         for process in processes:
             process.join(max(0.0, deadline - time.monotonic()))
+    # Python 3.11's own exit may write into a pipe that such a thread has just closed (gh-125451).
+    deadline = time.monotonic() + _GRACE
+    for thread in threads:
+        if thread is not None and thread.is_alive():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class ThreadedPool(Executor):

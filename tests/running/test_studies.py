@@ -305,6 +305,18 @@ def test_processes_fail_alone():
             assert single.submit(_pid).result() != before
 
 
+def test_nothing_of_processes_that_were_ended_is_left():
+    """Python's own exit, which may follow at once, must find none of their threads half ended."""
+    before = set(threading.enumerate())
+    for _ in range(3):
+        with local.LocalPool(3) as pool:
+            pool.submit(_pid).result()
+            running = [pool.submit(time.sleep, 60) for _ in range(3)]
+        assert all(future.done() for future in running)
+        left = set(threading.enumerate()) - before
+        assert not [thread.name for thread in left if "Feeder" not in thread.name]
+
+
 # -- any executor, any order ----------------------------------------------------------------------
 
 
