@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitsim.checks.validation import integer, one_of
+from circuitsim.checks.validation import (
+    count,
+    generator,
+    one_of,
+)
 from circuitsim.public import own
 
 __dir__ = own(__name__, "MEANS")
@@ -48,8 +52,9 @@ def mean_kernel(
     [1.0, 1.0, 1.0, 1.0]
     """
     one_of("mean", mean, MEANS)
-    integer("k", k, minimum=1)
-    integer("channels", channels, minimum=1)
+    count("k", k, minimum=1)
+    count("channels", channels, minimum=1)
+    generator("rng", rng)
     if mean == "ones":
         return np.ones(k * k * channels)
     if mean == "normal":

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import noise
-from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer, one_of
+from circuitsim.checks.validation import (
+    ParameterError,
+    count,
+    dimensionless,
+    in_range,
+    integer,
+    one_of,
+    regular,
+)
 from circuitsim.checks.validation import array as checked_array
 from circuitsim.public import own
 
@@ -95,12 +103,12 @@ class GaussianInputs:
         seed: int | np.random.SeedSequence,
         covariance: ArrayLike | None = None,
     ) -> None:
-        n_presentations = integer("GaussianInputs.n_presentations", n_presentations, minimum=0)
-        n_inputs = integer("GaussianInputs.n_inputs", n_inputs, minimum=1)
+        n_presentations = count("GaussianInputs.n_presentations", n_presentations, minimum=0)
+        n_inputs = count("GaussianInputs.n_inputs", n_inputs, minimum=1)
         self._seed = _seeded("GaussianInputs.seed", seed)
         self._root: NDArray[np.float64] | None = None
         if covariance is not None:
-            values, vectors = spectrum(check_covariance(covariance, n_inputs))
+            values, vectors = spectrum(covariance, n_inputs)
             self._root = (vectors * np.sqrt(values)) @ vectors.T
         self.shape = (n_presentations, n_inputs)
 
@@ -159,8 +167,8 @@ class Noisy:
             )
         self.private = dimensionless("Noisy.private", private)
         in_range("Noisy.private", self.private, private, minimum=0)
-        several = isinstance(seed, Sequence | np.ndarray)
-        every: Any = seed if several else [seed]
+        several = isinstance(seed, Sequence) or (isinstance(seed, np.ndarray) and seed.ndim > 0)
+        every: Any = seed if several and not isinstance(seed, str) else [seed]
         self._seeds = [_seeded("Noisy.seed", one) for one in every]
         self._several = several
 
@@ -270,7 +278,7 @@ class Patterns:
     ) -> None:
         self.patterns = checked_array("Patterns.patterns", patterns, ("pattern", "input"))
         number = len(self.patterns) if n_presentations is None else n_presentations
-        number = integer("Patterns.n_presentations", number, minimum=0)
+        number = count("Patterns.n_presentations", number, minimum=0)
         self.order = one_of("Patterns.order", order, ("random", "cyclic"))
         self._seed = _seeded("Patterns.seed", seed)
         self.shape = (number, self.patterns.shape[1])
@@ -323,8 +331,8 @@ def patches(
         "images", images, ("image", "row", "column"), ("image", "row", "column", "channel")
     )
     cut = cut.reshape(*cut.shape[:3], -1)
-    k = integer("k", k, minimum=1)
-    number = integer("number", number, minimum=2)
+    k = count("k", k, minimum=1)
+    number = count("number", number, minimum=2)
     if k > min(cut.shape[1:3]):
         raise ParameterError("k", f"must be at most {min(cut.shape[1:3])}, as images are", k)
     rng = np.random.default_rng(_seeded("seed", seed))
@@ -358,12 +366,27 @@ class StackedInputs:
         All of one shape.
     which : sequence of int
         For each circuit, the number of its source; circuits may share one.
+
+    Raises
+    ------
+    ParameterError
+        If there are no sources, they have several shapes, or there is none of a number.
     """
 
     def __init__(self, sources: Sequence[InputSource], which: Sequence[int]) -> None:
+        rule = "must be sources (presentation, input) of one shape"
+        if not isinstance(sources, Sequence) or not all(hasattr(s, "block") for s in sources):
+            raise ParameterError("StackedInputs.sources", rule, sources)
+        shapes = {tuple(source.shape) for source in sources}
+        if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
+            raise ParameterError("StackedInputs.sources", rule, sources)
+        rule = f"must be numbers of sources, from 0 to {len(sources) - 1}"
+        self._which = regular("StackedInputs.which", which, rule)
+        whole = self._which.ndim == 1 and self._which.dtype.kind in "iu" and self._which.size
+        if not whole or not np.isin(self._which, np.arange(len(sources))).all():
+            raise ParameterError("StackedInputs.which", rule, which)
         self._sources = sources
-        self._which = np.asarray(which)
-        n_presentations, n_inputs = sources[0].shape
+        n_presentations, n_inputs = shape
         self.shape = (n_presentations, len(self._which), n_inputs)
 
     def block(self, start: int, stop: int) -> NDArray[np.float64]:
@@ -407,7 +430,7 @@ def equicorrelated(rho: float, n_inputs: int) -> NDArray[np.float64]:
     >>> equicorrelated(0.5, 2).tolist()
     [[1.0, 0.5], [0.5, 1.0]]
     """
-    number = check_correlation(rho, n_inputs)
+    number = check_correlation(rho, count("n_inputs", n_inputs, minimum=1))
     return np.full((n_inputs, n_inputs), number) + (1 - number) * np.eye(n_inputs)
 
 
@@ -432,6 +455,7 @@ def check_covariance(covariance: ArrayLike, n_inputs: int) -> NDArray[np.float64
     ParameterError
         If it has another shape, or is not finite, symmetric and positive semidefinite.
     """
+    n_inputs = count("n_inputs", n_inputs, minimum=1)
     matrix = checked_array("covariance", covariance, ("...",), finite=False)
     if matrix.shape != (n_inputs, n_inputs):
         raise ParameterError(
@@ -450,12 +474,17 @@ def check_covariance(covariance: ArrayLike, n_inputs: int) -> NDArray[np.float64
 
 
 def spectrum(
-    covariance: NDArray[np.float64],
+    covariance: ArrayLike, n_inputs: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Eigenvalues (input,) and eigenvectors (input, eigenvector) of a covariance.
 
     Eigenvalues that differ from zero only by rounding are returned as exactly zero.
+
+    Raises
+    ------
+    ParameterError
+        As `check_covariance`.
     """
-    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.linalg.eigh(check_covariance(covariance, n_inputs))
     negligible = len(values) * np.finfo(float).eps * np.max(np.abs(values), initial=0)
     return np.where(values > negligible, values, 0.0), vectors

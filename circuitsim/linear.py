@@ -20,13 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from circuitsim.checks.validation import (
     ParameterError,
     array,
+    count,
     dimensionless,
     in_range,
     milliseconds,
+    pool_shape,
     whole_steps,
 )
 from circuitsim.checks.values import PerNeuron
-from circuitsim.inputs import check_covariance, spectrum
+from circuitsim.inputs import spectrum
 from circuitsim.parameters import Circuit, Plasticity, or_published, whole_delay
 from circuitsim.public import own
 from circuitsim.theory import averaged
@@ -82,7 +84,7 @@ def signal_matrix(
     [[0.75, -0.25], [-0.25, 0.75]]
     """
     circuit, _ = or_published(circuit, None)
-    number = circuit.n_neurons or n_neurons
+    number = circuit.n_neurons or count("n_neurons", n_neurons, minimum=1)
     plasticity = Plasticity(rule)
     found = _matrices(circuit, plasticity, number, None, presentation, dt, seed)
     if len(found) > 1:
@@ -141,10 +143,10 @@ def end_point(
     circuit, plasticity = or_published(circuit, plasticity)
     own_variance = dimensionless("private", private) ** 2
     in_range("private", private, private, minimum=0)
-    n_neurons, n_inputs = weights.shape[-2:]
+    n_neurons, n_inputs = pool_shape("w_init", weights)
     values, vectors = np.ones(n_inputs), np.eye(n_inputs)
     if covariance is not None:
-        values, vectors = spectrum(check_covariance(covariance, n_inputs))
+        values, vectors = spectrum(covariance, n_inputs)
     n_circuits = len(weights) if weights.ndim == 3 else None
     matrices = _matrices(circuit, plasticity, n_neurons, n_circuits, presentation, dt, seed)
     every = np.broadcast_to(weights, (len(matrices), n_neurons, n_inputs))

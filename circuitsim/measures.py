@@ -88,7 +88,7 @@ def mean_weight_cosine(weights: ArrayLike, w_init: ArrayLike) -> NDArray[np.floa
     >>> float(mean_weight_cosine([[1.0, 0.0]], [[0.0, 2.0]]))
     0.0
     """
-    return cosine(_moments(weights)[0], _moments(w_init)[0])
+    return cosine(*_means(weights, w_init))
 
 
 def mean_weight_kept(weights: ArrayLike, w_init: ArrayLike) -> NDArray[np.float64]:
@@ -101,7 +101,7 @@ def mean_weight_kept(weights: ArrayLike, w_init: ArrayLike) -> NDArray[np.float6
     >>> float(mean_weight_kept([[1.0, 0.0]], [[0.0, 2.0]]))
     0.5
     """
-    mean, initial = _moments(weights)[0], _moments(w_init)[0]
+    mean, initial = _means(weights, w_init)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.linalg.norm(mean, axis=-1) / np.linalg.norm(initial, axis=-1)
 
@@ -180,9 +180,10 @@ def presentations_until(run: xr.Dataset, inverse_snr_w: float) -> xr.DataArray:
     """
     threshold = dimensionless("inverse_snr_w", inverse_snr_w)
     in_range("inverse_snr_w", threshold, inverse_snr_w, above=0)
-    if "inverse_snr_w" not in run or "presentation" not in run.inverse_snr_w.coords:
+    curve = getattr(run, "inverse_snr_w", None)
+    if "presentation" not in getattr(curve, "coords", ()):
         raise ParameterError("run", "must be what simulate or load returns", type(run).__name__)
-    reached = run.inverse_snr_w <= threshold
+    reached = curve <= threshold
     found = run.presentation.where(reached).min("presentation")
     names = {"long_name": f"presentations until inverse SNR_w is {threshold:g}"}
     return found.rename("presentations").assign_attrs(names)
@@ -190,25 +191,44 @@ def presentations_until(run: xr.Dataset, inverse_snr_w: float) -> xr.DataArray:
 
 def snr_from_moments(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float64]:
     """Eq. 6 from the mean and variance over the pool, both of shape (..., input)."""
+    mean, variance = _of_one_shape(mean=mean, variance=variance)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.mean(np.square(mean) / np.asarray(variance), axis=-1)
+        return np.mean(np.square(mean) / variance, axis=-1)
 
 
 def inverse_snr_from_moments(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float64]:
     """`inverse_snr_w` from the mean and variance over the pool, both of shape (..., input)."""
+    mean, variance = _of_one_shape(mean=mean, variance=variance)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.mean(np.asarray(variance) / np.square(mean), axis=-1)
+        return np.mean(variance / np.square(mean), axis=-1)
 
 
 def cosine(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """Cosine between vectors along the last axis."""
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    a, b = _of_one_shape(a=a, b=b)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sum(a * b, axis=-1) / (
             np.sqrt(np.sum(a * a, axis=-1)) * np.sqrt(np.sum(b * b, axis=-1))
         )
 
 
-def _moments(weights: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    weights = array("weights", weights, ("...", "neuron", "input"), finite=False)
+def _of_one_shape(**values: ArrayLike) -> list[NDArray[np.float64]]:
+    """Check two arrays of shape (..., input), of as many inputs, that broadcast."""
+    first, second = (array(n, v, ("...", "input"), finite=False) for n, v in values.items())
+    try:
+        np.broadcast_shapes(first.shape, second.shape)
+    except ValueError:
+        one, other = values
+        raise ParameterError(other, f"must fit {one}, {first.shape}", second.shape) from None
+    return [first, second]
+
+
+def _means(weights: ArrayLike, w_init: ArrayLike) -> list[NDArray[np.float64]]:
+    return _of_one_shape(weights=_moments(weights)[0], w_init=_moments(w_init, "w_init")[0])
+
+
+def _moments(
+    weights: ArrayLike, name: str = "weights"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weights = array(name, weights, ("...", "neuron", "input"), finite=False)
     return weights.mean(axis=-2), weights.var(axis=-2)

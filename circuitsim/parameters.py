@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from circuitsim import equations, rules
 from circuitsim.checks.validation import (
     ParameterError,
+    count,
     dimensionless,
     in_range,
     integer,
     milliseconds,
     per_neuron,
+    regular,
 )
 from circuitsim.checks.validation import array as checked_array
 from circuitsim.checks.values import (
@@ -135,7 +137,7 @@ class Circuit(Values):
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         if self.n_neurons is not None:
-            set_(self, "n_neurons", integer("Circuit.n_neurons", self.n_neurons, minimum=2))
+            set_(self, "n_neurons", count("Circuit.n_neurons", self.n_neurons, minimum=2))
         given = self._given()["tau"]
         tau = milliseconds("Circuit.tau", given, array=True)
         in_range("Circuit.tau", tau, given, above=0, unit="ms")
@@ -202,7 +204,7 @@ class Circuit(Values):
 
     def _check_connections(self) -> None:
         set_ = object.__setattr__
-        number = integer("Circuit.interneurons", self.interneurons, minimum=1)
+        number = count("Circuit.interneurons", self.interneurons, minimum=1)
         if number > _MOST_INTERNEURONS:
             raise ParameterError(
                 "Circuit.interneurons", f"must be at most {_MOST_INTERNEURONS}", number
@@ -666,12 +668,14 @@ def circuit_seeds(seed: int | Sequence[int], n_circuits: int) -> list[np.random.
     ParameterError
         If there are not as many.
     """
-    if np.ndim(seed) == 0:
+    rule = f"must be one, or one for each of {n_circuits} circuits"
+    given = regular("seed", seed, rule)
+    if given.ndim == 0:
         root = integer("seed", seed, minimum=0)
         return [np.random.SeedSequence(root, spawn_key=(i,)) for i in range(n_circuits)]
-    seeds = [integer("seed", each, minimum=0) for each in np.asarray(seed).ravel()]
+    seeds = [integer("seed", each, minimum=0) for each in given.ravel()]
     if len(seeds) != n_circuits:
-        raise ParameterError("seed", f"must be one, or one for each of {n_circuits} circuits", seed)
+        raise ParameterError("seed", rule, seed)
     return [np.random.SeedSequence(each, spawn_key=(0,)) for each in seeds]
 
 

@@ -13,13 +13,14 @@ from circuitsim.checks.validation import (
     ParameterError,
     array,
     dimensionless,
+    flag,
     in_range,
     milliseconds,
     whole_steps,
 )
-from circuitsim.checks.values import ms
+from circuitsim.checks.values import is_time, ms
 from circuitsim.dynamics import Dynamics
-from circuitsim.inputs import check_covariance, spectrum
+from circuitsim.inputs import spectrum
 from circuitsim.public import own
 
 if TYPE_CHECKING:
@@ -51,9 +52,21 @@ def fast_fixed_point(drive: ArrayLike, alpha: ArrayLike = 10.0, b: ArrayLike = 1
     -------
     Rates
         ``rate`` of shape (..., neuron) and ``rate_inh`` of shape (...).
+
+    Raises
+    ------
+    ParameterError
+        If one is no array of finite numbers, shapes do not fit, or alpha is not >= 0.
     """
     drive = array("drive", drive, ("...", "neuron"))
-    alpha, b = np.asarray(alpha, dtype=float), np.asarray(b, dtype=float)
+    alpha, b = (array(name, v, ("...",)) for name, v in (("alpha", alpha), ("b", b)))
+    in_range("alpha", alpha, alpha, minimum=0)
+    for name, values in (("alpha", alpha), ("b", b)):
+        try:
+            np.broadcast_shapes(drive.shape[:-1], alpha.shape, values.shape)
+        except ValueError:
+            rule = f"must have a shape that fits drives of {drive.shape}, without the neurons"
+            raise ParameterError(name, rule, values.shape) from None
     mean = drive.mean(axis=-1)
     settled = Dynamics().slopes(alpha, 1.0, 1.0).settled()
     deviations = settled.deviation[..., np.newaxis] * (drive - mean[..., np.newaxis])
@@ -116,19 +129,20 @@ def fixed_point(
     >>> fixed_point([[0.0], [2.0]], gamma=1.0, rule="mean_subtracted").tolist()
     [[0.5], [1.5]]
     """
-    if np.ndim(gamma) or np.ndim(alpha):
+    pull = dimensionless("gamma", gamma, array=True)
+    alphas = dimensionless("alpha", alpha, array=True)
+    limit = flag("limit", limit)
+    if np.ndim(pull) or np.ndim(alphas):
         weights = array("w_init", w_init, ("neuron", "input"), ("circuit", "neuron", "input"))
         several = weights if weights.ndim == 3 else weights[np.newaxis]
-        gammas = dimensionless("gamma", gamma, array=True)
-        alphas = dimensionless("alpha", alpha, array=True)
-        lengths = {np.size(v) for v in (gammas, alphas) if np.ndim(v)} | {len(several)} - {1}
+        lengths = {np.size(v) for v in (pull, alphas) if np.ndim(v)} | {len(several)} - {1}
         if len(lengths) > 1:
             rule_ = "arrays over circuits must have one length"
             raise ParameterError("fixed_point", rule_, sorted(lengths))
         number = lengths.pop() if lengths else 1
         each = zip(
             np.broadcast_to(several, (number, *several.shape[1:])),
-            np.broadcast_to(gammas, number),
+            np.broadcast_to(pull, number),
             np.broadcast_to(alphas, number),
             strict=True,
         )
@@ -138,8 +152,7 @@ def fixed_point(
                 for w, g, a in each
             ]
         )
-    of_rule = gains(rule, alpha, tau, presentation, dt)  # type: ignore[arg-type]
-    pull = dimensionless("gamma", gamma)
+    of_rule = gains(rule, alphas, tau, presentation, dt)
     if limit and pull == 0 and of_rule.mean > 0:
         # Far below any pull of interest, and far above where squares of weights underflow.
         pull = 1e-30
@@ -291,7 +304,7 @@ def _at_rest(
     if covariance is None:
         values, vectors = np.ones(n_inputs), np.eye(n_inputs)
     else:
-        values, vectors = spectrum(check_covariance(covariance, n_inputs))
+        values, vectors = spectrum(covariance, n_inputs)
 
     mean = weights.mean(axis=-2, keepdims=True)
     kept_of_deviations = _kept(of_rule.deviation * values, pull)
@@ -338,7 +351,7 @@ def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     ParameterError
-        If alpha is no array of numbers >= 0.
+        If alpha is no array of numbers >= 0, or tau no array of numbers or times.
 
     Examples
     --------
@@ -347,7 +360,14 @@ def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
     """
     alpha = array("alpha", alpha, ("...",))
     in_range("alpha", alpha, alpha, minimum=0)
-    return tau * Dynamics().slopes(alpha, 1.0, 1.0).euler_bound()  # type: ignore[operator, return-value]
+    if not is_time(tau):
+        tau = array("tau", tau, ("...",))
+    bound = Dynamics().slopes(alpha, 1.0, 1.0).euler_bound()
+    try:
+        return tau * bound  # type: ignore[operator, return-value]
+    except ValueError:
+        rule = f"must have a shape that fits alpha's, {alpha.shape}"
+        raise ParameterError("tau", rule, np.shape(tau)) from None
 
 
 def _kept(strength: NDArray[np.float64], pull: float) -> NDArray[np.float64]:

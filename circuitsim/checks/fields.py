@@ -142,7 +142,7 @@ def check(instance: Any, prefix: str | None = None) -> None:
 def listed(given: Any) -> tuple[Any, ...]:
     """Return several values, or one that is given in their place."""
     try:
-        return (given,) if isinstance(given, str) else tuple(given)
+        return (given,) if isinstance(given, str | bytes) else tuple(given)
     except TypeError:
         return (given,)
 

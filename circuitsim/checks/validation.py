@@ -196,6 +196,27 @@ def array(
     return numbers
 
 
+def pool_shape(parameter: str, weights: NDArray[Any]) -> tuple[int, int]:
+    """Return the numbers of neurons and inputs of weights, (..., neuron, input).
+
+    Raises
+    ------
+    ParameterError
+        If there is one neuron alone: a pool is what shares.
+    """
+    if weights.shape[-2] < 2:
+        raise ParameterError(parameter, "must be weights of at least 2 neurons", weights.shape)
+    return weights.shape[-2], weights.shape[-1]
+
+
+def regular(parameter: str, value: Any, rule: str) -> NDArray[Any]:
+    """Return an array of anything; raises a `ParameterError` where rows differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ParameterError(parameter, rule, value) from None
+
+
 def _by_labels(
     parameter: str, value: Any, layouts: tuple[tuple[str, ...], ...], wanted: str
 ) -> Any:
@@ -245,11 +266,33 @@ def integer(parameter: str, value: Any, *, minimum: int) -> int:
     return int(value)
 
 
+def count(parameter: str, value: Any, *, minimum: int) -> int:
+    """Return ``value`` as an int, as `integer` does, if there may be so many of something."""
+    number = integer(parameter, value, minimum=minimum)
+    if number.bit_length() > 31:
+        raise ParameterError(parameter, "must be a whole number below 2^31", value)
+    return number
+
+
 def flag(parameter: str, value: Any) -> bool:
     """Return ``value`` as a bool; raises a `ParameterError` if it is neither True nor False."""
     if not isinstance(value, (bool, np.bool_)):
         raise ParameterError(parameter, "must be True or False", value)
     return bool(value)
+
+
+def function(parameter: str, value: Any) -> Any:
+    """Return ``value``; raises a `ParameterError` if it is neither a function nor None."""
+    if value is not None and not callable(value):
+        raise ParameterError(parameter, "must be a function, or None", value)
+    return value
+
+
+def generator(parameter: str, value: Any) -> np.random.Generator:
+    """Return ``value``; raises a `ParameterError` if it is no generator of random numbers."""
+    if not isinstance(value, np.random.Generator):
+        raise ParameterError(parameter, "must be a numpy.random.Generator", value)
+    return value
 
 
 def per_neuron(values: Any) -> Any:

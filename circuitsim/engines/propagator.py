@@ -287,6 +287,8 @@ class _Run:
 
     def _measure(self, chunk: slice, at: slice, mean: Array, squares: Array) -> None:
         """Measure weights by mean and sum of squared deviations, (measurement, circuit, input)."""
+        if not mean.size:  # nothing was recorded in this block
+            return
         variance = squares / self.batch.shape[1]
         snr_w, inverse_snr_w, mean_weight_cosine = self.measured
         snr_w[chunk, at] = measures.snr_from_moments(mean, variance).T

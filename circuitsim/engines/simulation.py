@@ -15,10 +15,14 @@ from circuitsim.checks import waits
 from circuitsim.checks.validation import (
     ParameterError,
     array,
+    count,
     flag,
+    function,
     in_range,
     integer,
     milliseconds,
+    pool_shape,
+    regular,
     whole_steps,
 )
 from circuitsim.checks.values import PerNeuron
@@ -196,6 +200,7 @@ def simulate(
     batch, has_circuits = make_batch(
         w_init, inputs, circuit, plasticity, presentation, dt, record_rates, start, record, seed
     )
+    function("progress", progress)
     if isinstance(engine, str) and engine == registry.AUTO:
         engine = registry.choose(batch)
     with waits.told(_READY) if progress is None else nullcontext(progress) as over:
@@ -230,7 +235,7 @@ def make_batch(
     circuit, plasticity = or_published(circuit, plasticity)
     record_rates = flag("record_rates", record_rates)
     weights = _initial_weights(w_init, start)
-    n_neurons, n_inputs = weights.shape[-2:]
+    n_neurons, n_inputs = pool_shape("w_init", weights)
     if circuit.n_neurons is None:
         circuit = circuit.replace(n_neurons=n_neurons)
     source = as_source(inputs)
@@ -420,16 +425,15 @@ def _initial_state(weights: Array, start: xr.Dataset | None, n_circuits: int) ->
 def _recorded(
     record: int | Sequence[int] | NDArray[np.integer], n_presentations: int
 ) -> NDArray[np.int64]:
-    if np.ndim(record) == 0:
+    rule = f"must be whole numbers from 0 to {n_presentations} presentations"
+    numbers = regular("record", record, rule)
+    if numbers.ndim == 0:
         every = integer("record", record, minimum=1)
         numbers = np.append(np.arange(0, n_presentations, every), n_presentations)
         return np.unique(numbers).astype(np.int64)
-    numbers = np.asarray(record)
     valid = numbers.ndim == 1 and numbers.size > 0 and numbers.dtype.kind in "iu"
     if not valid or numbers.min() < 0 or numbers.max() > n_presentations:
-        raise ParameterError(
-            "record", f"must be whole numbers from 0 to {n_presentations} presentations", record
-        )
+        raise ParameterError("record", rule, record)
     return np.unique(numbers).astype(np.int64)
 
 
@@ -453,8 +457,8 @@ def log_spaced(n_presentations: int, per_decade: int = 50) -> NDArray[np.int64]:
     >>> log_spaced(1000, per_decade=1).tolist()
     [0, 1, 10, 100, 1000]
     """
-    integer("n_presentations", n_presentations, minimum=0)
-    integer("per_decade", per_decade, minimum=1)
+    count("n_presentations", n_presentations, minimum=0)
+    count("per_decade", per_decade, minimum=1)
     if n_presentations == 0:
         return np.zeros(1, dtype=np.int64)
     decades = np.log10(n_presentations)

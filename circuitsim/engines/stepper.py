@@ -219,6 +219,8 @@ class _Run:
     def _measured(self, first: int, moments: Array) -> None:
         """Keep the measures of a block, the first of which has this number."""
         mean, variance = moments
+        if not mean.size:  # nothing was recorded in this block
+            return
         self.measured[:, :, first : first + mean.shape[1]] = (
             measures.snr_from_moments(mean, variance),
             measures.inverse_snr_from_moments(mean, variance),

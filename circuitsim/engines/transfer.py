@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from circuitsim.checks.validation import ParameterError
+from circuitsim.checks.validation import ParameterError, array
 from circuitsim.engines.batch import Array
 from circuitsim.engines.propagator import Propagator
 from circuitsim.engines.rows import Pool, Rows
@@ -85,13 +85,13 @@ class Transfer:
         Raises
         ------
         ParameterError
-            If the shape of the weights does not fit.
+            If the shape of the weights, or of rates, does not fit.
         """
-        start = np.asarray(weights)
-        dtype = np.float32 if start.dtype == np.float32 else np.float64
+        dtype = np.float32 if getattr(weights, "dtype", None) == np.float32 else np.float64
+        start = array("weights", weights, ("...", "neuron", "input"), finite=False)
         start = start.astype(dtype, copy=False)
         n_inputs = self.mean_by_rate.shape[-1]
-        if start.ndim < 2 or start.shape[-1] != n_inputs:
+        if start.shape[-1] != n_inputs:
             raise ParameterError(
                 "weights", f"must have the shape (..., neuron, {n_inputs})", start.shape
             )
@@ -100,9 +100,8 @@ class Transfer:
         final = self.of_weights(*parts).swapaxes(-1, -2)
         if rate is None and rate_inh is None and not self.b.any():
             return final  # rates at rest add nothing
-        above = np.zeros(start.shape[:-1]) if rate is None else np.asarray(rate, dtype=float)
-        above = above - self.b[..., np.newaxis]
-        inhibition = np.zeros(start.shape[:-2]) if rate_inh is None else np.asarray(rate_inh)
+        above = _fitting("rate", rate, start.shape[:-1]) - self.b[..., np.newaxis]
+        inhibition = _fitting("rate_inh", rate_inh, start.shape[:-2])
         mean_above = above.mean(axis=-1, keepdims=True)
         deviations_above = (above - mean_above)[..., np.newaxis]
         by_rates = (
@@ -143,6 +142,17 @@ class Transfer:
         final: Array = np.matmul(deviation, deviations)
         final += np.matmul(of_mean, mean)
         return final
+
+
+def _fitting(name: str, rates: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    """Rates of pools of this shape, or of all alike; zero by default."""
+    if rates is None:
+        return np.zeros(shape)
+    given = array(name, rates, ("...",))
+    try:
+        return np.broadcast_to(given, shape)
+    except ValueError:
+        raise ParameterError(name, f"must have the shape {shape}", given.shape) from None
 
 
 def transfer(

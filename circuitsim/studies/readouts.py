@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from circuitsim.checks.validation import ParameterError, integer
+from circuitsim.checks.validation import ParameterError, function, integer
 from circuitsim.public import own
 from circuitsim.studies import origins, sweep
 
@@ -148,6 +148,7 @@ def evaluate(
             "repeat",
             repeats,
         )
+    function("progress", progress)
     grid = Grid((rows, columns), cells[0].k, cells[0].neurons)
     states = (BEFORE, AFTER, SHARED, RANDOM, PIXELS)
     numbers = {n: np.full((len(states), repeats), np.nan) for n in _PER_REPEAT}

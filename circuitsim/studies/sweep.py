@@ -24,7 +24,13 @@ from circuitsim import linear, measures, rules, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
 from circuitsim.checks.names import nearest
-from circuitsim.checks.validation import ParameterError, array, integer, whole_steps
+from circuitsim.checks.validation import (
+    ParameterError,
+    array,
+    function,
+    integer,
+    whole_steps,
+)
 from circuitsim.checks.values import ms
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import LONG_NAMES, simulate
@@ -387,8 +393,9 @@ class Study(Campaign[Cell]):
     def _begin(self) -> None:
         """Take from given weights what follows from them; what was read of a file has it."""
         if self.initial is None:
-            if self.pools or self.initial_digest:
+            if fields.listed(self.pools) or self.initial_digest:
                 raise ParameterError("Study.pools", "have no meaning without initial", self.pools)
+            object.__setattr__(self, "pools", ())  # or an empty list
             return
         if self.initial_mean != fields.default(Study, "initial_mean"):
             raise ParameterError(
@@ -958,6 +965,7 @@ def sweep(
     study = Study(**grid)
     study = replace(study, codegen=registry.get(study.engine, study.codegen).codegen)
     workers = integer("jobs", jobs, minimum=1)
+    function("progress", progress)
     with ExitStack() as stack:
         if output is None:
             home = stack.enter_context(TemporaryDirectory(prefix="circuitsim-"))

@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from circuitsim.checks.validation import (
     ParameterError,
     dimensionless,
+    function,
     in_range,
     integer,
     one_of,
+    regular,
     shown,
 )
 from circuitsim.files import reason
@@ -430,16 +432,15 @@ def from_arrays(
     arrays, found = as_bytes("images", images), _as_labels("labels", labels, len(images))  # type: ignore[arg-type]
     if (test_images is None) != (test_labels is None):
         raise ParameterError("test_labels", "must be given with test_images, and only then", None)
-    names = np.unique(found) if class_names is None else np.asarray(class_names)
+    rule = "must be texts, one for each of the labels 0, 1, ..."
+    names = np.unique(found) if class_names is None else regular("class_names", class_names, rule)
     if class_names is not None:
         if names.ndim != 1 or names.dtype.kind not in "US" or found.dtype.kind not in "iu":
-            raise ParameterError(
-                "class_names", "must be texts, one for each of the labels 0, 1, ...", class_names
-            )
-        numbers = np.arange(len(names))
+            raise ParameterError("class_names", rule, class_names)
+        numbers, of = np.arange(len(names)), "numbers of class_names"
     else:
-        numbers = names
-    train = ImageSet(arrays, _numbered("labels", found, numbers))
+        numbers, of = names, "those of images to learn from"
+    train = ImageSet(arrays, _numbered("labels", found, numbers, of))
     if test_images is None or test_labels is None:
         chosen = set_aside(train.labels, _share(0.2 if test_share is None else test_share))
         train, test = _parted(train, chosen)
@@ -448,7 +449,7 @@ def from_arrays(
             raise _no_share(test_share)
         tested = as_bytes("test_images", test_images)
         found = _as_labels("test_labels", test_labels, len(tested))
-        test = ImageSet(tested, _numbered("test_labels", found, numbers))
+        test = ImageSet(tested, _numbered("test_labels", found, numbers, of))
     return Dataset(name, train, test, tuple(map(str, names.tolist())), source)
 
 
@@ -467,15 +468,12 @@ def as_bytes(name: str, images: ArrayLike) -> NDArray[np.uint8]:
     ParameterError
         If they have another shape, or values that are neither from 0 to 1 nor from 0 to 255.
     """
-    given = np.asarray(images)
+    rule = "must be numbers of the shape (image, row, column) or (image, row, column, channel)"
+    given = regular(name, images, rule)
     if given.ndim == 3:
         given = given[..., np.newaxis]
     if given.ndim != 4 or given.size == 0 or given.dtype.kind not in "buif":
-        raise ParameterError(
-            name,
-            "must be numbers of the shape (image, row, column) or (image, row, column, channel)",
-            f"{np.shape(images)} {given.dtype}",
-        )
+        raise ParameterError(name, rule, f"{np.shape(images)} {given.dtype}")
     if given.shape[3] > 4 and given.shape[1] in (1, 3):
         raise ParameterError(
             name,
@@ -609,6 +607,7 @@ def _of_files(
     progress: Advanced | None = None,
 ) -> Dataset:
     size = _size(image_size)
+    function("progress", progress)
     if channels not in (None, 1, 3):
         raise ParameterError("channels", "must be 1 (grey) or 3 (colour)", channels)
     if workers is not None:
@@ -661,10 +660,11 @@ def _parted(whole: ImageSet, tested: NDArray[np.bool_]) -> tuple[ImageSet, Image
 def _size(given: Any) -> tuple[int, int] | None:
     if given is None:
         return None
-    pair = tuple(np.atleast_1d(np.asarray(given)).tolist())
+    rule = "must be one number, or rows and columns"
+    pair = tuple(np.atleast_1d(regular("image_size", given, rule)).tolist())
     pair = pair * 2 if len(pair) == 1 else pair
     if len(pair) != 2:
-        raise ParameterError("image_size", "must be one number, or rows and columns", given)
+        raise ParameterError("image_size", rule, given)
     rows, columns = (integer("image_size", number, minimum=1) for number in pair)
     return rows, columns
 
@@ -701,7 +701,8 @@ def _npz(path: Path, name: str | None = None) -> Any:
 
 def _as_labels(name: str, labels: ArrayLike, number: int) -> NDArray[Any]:
     """Labels as a 1-d array of whole numbers or texts."""
-    given = np.asarray(labels)
+    rule = f"must be {number}, one for each image"
+    given = regular(name, labels, rule)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     if given.ndim == 2 and given.shape[0] == number:
@@ -710,7 +711,7 @@ def _as_labels(name: str, labels: ArrayLike, number: int) -> NDArray[Any]:
             given.shape,
         )  # fmt: skip
     if given.shape != (number,):
-        raise ParameterError(name, f"must be {number}, one for each image", given.shape)
+        raise ParameterError(name, rule, given.shape)
     if given.dtype.kind == "S":
         given = np.char.decode(given, "utf-8", "backslashreplace")
     if given.dtype.kind == "f" and np.isfinite(given).all() and (given == np.rint(given)).all():
@@ -720,15 +721,15 @@ def _as_labels(name: str, labels: ArrayLike, number: int) -> NDArray[Any]:
     return given
 
 
-def _numbered(name: str, labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int64]:
-    """Place of each label among values that are sorted."""
+def _numbered(name: str, labels: NDArray[Any], values: NDArray[Any], of: str) -> NDArray[np.int64]:
+    """Place of each label among values that are sorted, and what these are, for messages."""
     places = np.searchsorted(values, labels).clip(0, len(values) - 1)
     if labels.dtype.kind != values.dtype.kind and "U" in (labels.dtype.kind, values.dtype.kind):
         raise ParameterError(name, "must be of the kind of the others, numbers or texts", labels)
     wrong = labels[values[places] != labels]
     if len(wrong):
         known = f"{values[0]} to {values[-1]}" if len(values) > 5 else ", ".join(map(str, values))
-        raise ParameterError(name, f"must be those of images to learn from, {known}", wrong[0])
+        raise ParameterError(name, f"must be {of}, {known}", wrong[0])
     return places.astype(np.int64)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim.checks.validation import ParameterError, shown
+from circuitsim.checks.validation import ParameterError, regular, shown
 from circuitsim.public import own
 from circuitsim.vision import evaluation, parallel
 from circuitsim.vision.augmentation import channel_statistics
@@ -424,11 +424,10 @@ milestones, factor, crop_padding, crop_size, crop_scale, flips, repetitions, val
             )
         weights = None
         if sample_weight is not None:
-            weights = np.asarray(sample_weight, float)
-            if weights.shape != wanted.shape:
-                raise ParameterError(
-                    "sample_weight", f"must be {len(wanted)}, one for each image", weights.shape
-                )
+            rule = f"must be {len(wanted)} numbers, one for each image"
+            weights = regular("sample_weight", sample_weight, rule)
+            if weights.shape != wanted.shape or weights.dtype.kind not in "biuf":
+                raise ParameterError("sample_weight", rule, sample_weight)
         return float(np.average(predicted == wanted, weights=weights))
 
     def _check_fitted(self) -> None:
@@ -541,9 +540,12 @@ def _numbers(given: Any) -> NDArray[Any]:
         raise ParameterError(
             "X", "must not be sparse: images are dense; give X.toarray()", type(given).__name__
         )
-    array = np.asarray(given)
+    array = regular("X", given, "must be images of one size")
     if array.dtype.kind == "O":
-        array = array.astype(float)
+        try:
+            array = array.astype(float)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"X: must be images of numbers, all of one size ({error})") from None
     if array.dtype.kind == "c":
         raise ParameterError("X", "Complex data not supported: must be real numbers", array.dtype)
     if array.dtype.kind not in "buif":
@@ -577,10 +579,11 @@ def _unfolded(rows: NDArray[Any], image_shape: Any) -> NDArray[Any]:
         raise ParameterError(
             "image_shape", f"must be given for images that are rows of a 2-d array{hint}", None
         )
-    whole = all(isinstance(n, (int, np.integer)) for n in np.atleast_1d(np.asarray(image_shape)))
-    shape = tuple(np.atleast_1d(image_shape).tolist())
-    if not whole or len(shape) not in (2, 3):
-        raise ParameterError("image_shape", "must be rows and columns (and channels)", image_shape)
+    rule = "must be rows and columns (and channels)"
+    given = np.atleast_1d(regular("image_shape", image_shape, rule))
+    shape = tuple(given.tolist())
+    if given.ndim > 1 or given.dtype.kind not in "iu" or len(shape) not in (2, 3) or min(shape) < 1:
+        raise ParameterError("image_shape", rule, image_shape)
     try:
         images = rows.reshape(len(rows), *shape)
     except ValueError:
@@ -600,7 +603,7 @@ def _classes(given: Any, number: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
         raise ParameterError(
             "y", "Classifier requires y to be passed, but the target y is None", None
         )
-    array = np.asarray(given)
+    array = regular("y", given, f"must be {number} labels, one for each image")
     labels = _column(array)
     if labels is not array:
         message = "A column-vector y was passed when a 1d array was expected; give y.ravel()"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from circuitsim.checks.validation import ParameterError, integer
+from circuitsim.checks.validation import ParameterError, integer, regular
 from circuitsim.public import own
 
 __dir__ = own(__name__)
@@ -39,8 +37,9 @@ class Geometry:
     padding: int = 0
 
     def __post_init__(self) -> None:
-        if np.shape(self.input_shape) != (2,):
-            raise ParameterError("input_shape", "must be (rows, columns)", self.input_shape)
+        rule = "must be (rows, columns)"
+        if regular("input_shape", self.input_shape, rule).shape != (2,):
+            raise ParameterError("input_shape", rule, self.input_shape)
         rows, columns = (integer("input_shape", n, minimum=1) for n in self.input_shape)
         kernel = integer("kernel", self.kernel, minimum=1)
         integer("stride", self.stride, minimum=1)

@@ -16,7 +16,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitsim.checks.validation import ParameterError, in_range, integer
+from circuitsim.checks.validation import (
+    ParameterError,
+    count,
+    dimensionless,
+    flag,
+    generator,
+    in_range,
+    integer,
+    regular,
+)
 from circuitsim.public import own
 from circuitsim.vision import kernels, memory, ranks
 from circuitsim.vision.geometry import Geometry
@@ -123,12 +132,11 @@ class _Local(Layer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        rows, columns = input_shape
-        self.geometry = Geometry((rows, columns), kernel, stride, padding)
+        self.geometry = Geometry(input_shape, kernel, stride, padding)
         self.padding = padding
-        self.in_channels = integer("in_channels", in_channels, minimum=1)
-        self.out_channels = integer("out_channels", out_channels, minimum=1)
-        self.groups = integer("groups", groups, minimum=1)
+        self.in_channels = count("in_channels", in_channels, minimum=1)
+        self.out_channels = count("out_channels", out_channels, minimum=1)
+        self.groups = count("groups", groups, minimum=1)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ParameterError(name, f"must be a multiple of the groups ({groups})", channels)
@@ -138,7 +146,7 @@ class _Local(Layer):
         weights = _drawn(rng, shape, scale, dtype)
         self.parameters["weights"] = weights
         self.gradients["weights"] = _zeros(weights.shape, weights.dtype)
-        if bias:
+        if flag("bias", bias):
             self.parameters["bias"] = np.zeros((*positions, out_channels), dtype)
             self.gradients["bias"] = np.zeros_like(self.parameters["bias"])
 
@@ -153,11 +161,11 @@ class _Local(Layer):
 
     @weights.setter
     def weights(self, values: Array) -> None:
-        if np.shape(values) != self.weights.shape:
-            raise ParameterError(
-                "weights", f"must have the shape {self.weights.shape}", np.shape(values)
-            )
-        self.weights[...] = values
+        rule = f"must have the shape {self.weights.shape}"
+        given = regular("weights", values, rule)
+        if given.shape != self.weights.shape:
+            raise ParameterError("weights", rule, given.shape)
+        self.weights[...] = given
 
     def framed(self, x: Array) -> Array:
         wanted = (*self.geometry.input_shape, self.in_channels)
@@ -392,10 +400,11 @@ class BatchNorm2D(Layer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        channels = integer("channels", channels, minimum=1)
+        channels = count("channels", channels, minimum=1)
+        self.momentum = dimensionless("momentum", momentum)
+        self.epsilon = dimensionless("epsilon", epsilon)
         in_range("momentum", momentum, momentum, minimum=0)
         in_range("epsilon", epsilon, epsilon, above=0)
-        self.momentum, self.epsilon = momentum, epsilon
         dtype = _checked(dtype)
         self.parameters = {"scale": np.ones(channels, dtype), "shift": np.zeros(channels, dtype)}
         self.gradients = {name: np.zeros_like(p) for name, p in self.parameters.items()}
@@ -629,8 +638,8 @@ class Linear(Layer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        features = integer("features", features, minimum=1)
-        outputs = integer("outputs", outputs, minimum=1)
+        features = count("features", features, minimum=1)
+        outputs = count("outputs", outputs, minimum=1)
         weights = _drawn(rng, (features, outputs), 1 / math.sqrt(features), dtype)
         self.parameters = {"weights": weights, "bias": np.zeros(outputs, dtype)}
         self.gradients = {n: _zeros(p.shape, p.dtype) for n, p in self.parameters.items()}
@@ -939,6 +948,7 @@ def _drawn(
 ) -> Array:
     if rng is None:
         return _zeros(shape, _checked(dtype))
+    generator("rng", rng)
     weights = rng.standard_normal(shape, dtype=_checked(dtype).type)
     weights *= scale
     return weights

@@ -11,7 +11,7 @@ import numpy as np
 
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
-from circuitsim.checks.validation import ParameterError, integer
+from circuitsim.checks.validation import ParameterError, integer, regular
 from circuitsim.public import own
 from circuitsim.vision.layers import (
     Array,
@@ -87,10 +87,9 @@ class Architecture:
     )
 
     def __post_init__(self) -> None:
-        if np.shape(self.input_shape) != (3,):
-            raise ParameterError(
-                "input_shape", "must be (rows, columns, channels)", self.input_shape
-            )
+        rule = "must be (rows, columns, channels)"
+        if regular("input_shape", self.input_shape, rule).shape != (3,):
+            raise ParameterError("input_shape", rule, self.input_shape)
         shape = tuple(integer("input_shape", n, minimum=1) for n in self.input_shape)
         object.__setattr__(self, "input_shape", shape)
         integer("n_classes", self.n_classes, minimum=2)

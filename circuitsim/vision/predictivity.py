@@ -33,7 +33,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim.checks.validation import ParameterError, dimensionless, in_range, integer
+from circuitsim.checks.validation import (
+    ParameterError,
+    array,
+    count,
+    dimensionless,
+    in_range,
+    integer,
+)
 from circuitsim.files import open_regular
 from circuitsim.public import own
 from circuitsim.vision import pictures
@@ -45,6 +52,7 @@ from circuitsim.vision.pictures import Form
 __dir__ = own(__name__, "COMPONENTS", "RELIABLE")
 
 COMPONENTS = 25  # of the regression, as in the paper
+_REPEATS = ("neuron", "image", "repeat")
 RELIABLE = 0.1  # reliability from which a neuron's correlation is divided by its ceiling
 _AT_A_TIME = 256  # images
 _LARGEST = 2**26  # bytes of an image file
@@ -353,14 +361,12 @@ def reliability(repeats: ArrayLike, splits: int = 100, seed: int = 0) -> Array:
     ParameterError
         If the shape is another.
     """
-    values = np.asarray(repeats, float)
-    if values.ndim != 3 or 0 in values.shape:
-        raise ParameterError("repeats", "must be (neuron, image, repeat)", values.shape)
-    integer("splits", splits, minimum=1)
+    values = array("repeats", repeats, _REPEATS, finite=False)
+    count("splits", splits, minimum=1)
     there = np.isfinite(values)
     counts = there.sum(axis=2)
     filled = np.where(there, values, 0.0)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(integer("seed", seed, minimum=0))
     total = np.zeros(len(values))
     for _ in range(splits):
         # Ranks at random, those that are missing last: the first half of each image's repeats.
@@ -457,7 +463,7 @@ def measure(
     ParameterError
         If numbers of images differ, or numbers are not finite, or there are too few images.
     """
-    values = _finite("responses", responses, "neuron, image")
+    values = _finite("responses", responses, ("neuron", "image"))
     given = {**features, **(baselines or {})}
     if not features or len(given) < len(features) + len(baselines or {}) or "best" in given:
         raise ParameterError(
@@ -473,8 +479,8 @@ def measure(
     )
     reliable = np.full(len(values), np.nan)
     if repeats is not None:
-        single = np.asarray(repeats, float)
-        if single.ndim != 3 or single.shape[:2] != values.shape:
+        single = array("repeats", repeats, _REPEATS, finite=False)
+        if single.shape[:2] != values.shape:
             raise ParameterError(
                 "repeats",
                 f"must be (neuron, image, repeat) with {values.shape[0]} neurons and "
@@ -560,8 +566,8 @@ def correlations(
     n_neurons, n_images = responses.shape
     tested = np.array_split(np.random.default_rng([seed, 0]).permutation(n_images), folds)
     found = np.empty((len(features), n_neurons, folds))
-    for n, (name, array) in enumerate(features.items()):
-        layer = _finite(f"features[{name!r}]", array, "image, feature")
+    for n, (name, values) in enumerate(features.items()):
+        layer = _finite(f"features[{name!r}]", values, ("image", "feature"))
         if len(layer) != n_images:
             raise ParameterError(
                 f"features[{name!r}]", f"must be of {n_images} images, as responses are",
@@ -581,7 +587,7 @@ def at_best(correlation: Array, chosen: NDArray[np.int64]) -> Array:
 
 def ceilings(reliable: ArrayLike) -> Array:
     """Return the noise ceilings of neurons; NaN where reliability is below `RELIABLE`."""
-    values = np.asarray(reliable, float)
+    values = array("reliable", reliable, ("...",), finite=False)
     return np.sqrt(np.where(values >= RELIABLE, np.minimum(values, 1), np.nan))
 
 
@@ -593,9 +599,7 @@ def mean_responses(repeats: ArrayLike) -> Array:
     ParameterError
         If the shape is no (neuron, image, repeat), or an image has no repeat at all.
     """
-    values = np.asarray(repeats, float)
-    if values.ndim != 3:
-        raise ParameterError("repeats", "must be (neuron, image, repeat)", values.shape)
+    values = array("repeats", repeats, _REPEATS, finite=False)
     there = np.isfinite(values)
     if not there.any(axis=2).all():
         neuron, image = np.argwhere(~there.any(axis=2))[0]
@@ -607,21 +611,16 @@ def mean_responses(repeats: ArrayLike) -> Array:
     return np.where(there, values, 0).sum(axis=2) / there.sum(axis=2)
 
 
-def _finite(name: str, given: ArrayLike, axes: str) -> Array:
-    try:
-        array = np.asarray(given, float)
-    except (TypeError, ValueError):
-        raise ParameterError(name, f"must be numbers ({axes})", given) from None
-    if array.ndim != 2 or 0 in array.shape:
-        raise ParameterError(name, f"must be ({axes})", array.shape)
-    bad = int((~np.isfinite(array)).sum())
+def _finite(name: str, given: ArrayLike, axes: tuple[str, ...]) -> Array:
+    found = array(name, given, axes, finite=False)
+    bad = int((~np.isfinite(found)).sum())
     if bad:
         hint = "; mean_responses(repeats) takes the mean of those there are, or leave neurons out"
         raise ParameterError(
             name, f"must be finite{hint if name == 'responses' else ''}",
-            f"{bad} of {array.size} numbers are NaN or infinite",
+            f"{bad} of {found.size} numbers are NaN or infinite",
         )  # fmt: skip
-    return array
+    return found
 
 
 def _cross_validated(

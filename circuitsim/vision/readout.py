@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from circuitsim import processwide
-from circuitsim.checks.validation import ParameterError, integer
+from circuitsim.checks.validation import ParameterError, array, function, integer
 from circuitsim.public import own
 from circuitsim.vision.augmentation import channel_statistics
 from circuitsim.vision.datasets import Dataset, ImageSet
@@ -172,10 +172,12 @@ def readout(
     ParameterError
         If shapes do not fit each other.
     """
-    kernels = np.asarray(weights, dtype=np.float32)
+    function("progress", progress)
+    layout = ("neuron", "input", "channel")
+    kernels = array("weights", weights, layout, finite=False).astype(np.float32)
     colours = dataset.train.images.shape[3]
     expected = (grid.neurons, grid.kernel**2 * colours)
-    if kernels.ndim != 3 or kernels.shape[:2] != expected or 0 in kernels.shape:
+    if kernels.shape[:2] != expected:
         raise ParameterError(
             "weights",
             f"must have the shape ({expected[0]}, {expected[1]}, channel) for {expected[0]} fields "

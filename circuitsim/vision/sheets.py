@@ -41,14 +41,18 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from circuitsim import measures, rules
+from circuitsim.checks.fields import listed
 from circuitsim.checks.validation import (
     ParameterError,
     array,
+    count,
     dimensionless,
+    function,
     in_range,
     integer,
     milliseconds,
     one_of,
+    regular,
     whole_steps,
 )
 from circuitsim.checks.values import PerNeuron
@@ -186,12 +190,15 @@ def simulate_layer(
         circuit.check_step(step)
         plasticity.check_step(step)
         steps = whole_steps(duration, step)
+    if not isinstance(engine, str):
+        raise ParameterError("engine", "must be the name of an engine", engine)
     in_time = None if tau_sheet is None else _tau_sheet(tau_sheet, step, plasticity)
     if engine == _NETWORK:
         one_of("codegen", codegen, _CODEGENS)
         _check_network(circuit, plasticity)
     elif engine != "auto":
         registry.get(engine, codegen).check_rule(plasticity.definition)
+    function("progress", progress)
     root = _root(seed)
     shared = _patterns(patterns, layer, root)
     strength = _gain(gain)
@@ -268,9 +275,9 @@ def private_variance(
     [[0.03, 0.03, 0.03], [0.03, 0.03, 0.03], [0.03, 0.03, 0.03]]
     """
     sizes = _sizes(input_shape)
-    k = integer("kernel", kernel, minimum=1)
+    k = count("kernel", kernel, minimum=1)
     strength = _gain(gain)
-    integer("padding", padding, minimum=0)
+    count("padding", padding, minimum=0)
     per_axis = []
     for size in sizes:
         phases = (np.arange(size + 2 * padding) - padding) % k
@@ -324,8 +331,8 @@ def end_point(
     >>> round(end_point(36, 36, 0.99, gamma=0.01, rule="mean_subtracted").mean, 3)
     0.741
     """
-    size = integer("n_neurons", n_neurons, minimum=1)
-    cells = integer("n_cells", n_cells, minimum=size)
+    size = count("n_neurons", n_neurons, minimum=1)
+    cells = count("n_cells", n_cells, minimum=size)
     in_range("gamma", dimensionless("gamma", gamma), gamma, above=0)
     in_range("alpha", dimensionless("alpha", alpha), alpha, minimum=0)
     definition = rules.get(rule)
@@ -492,10 +499,10 @@ def _below(root: np.random.SeedSequence, key: int) -> np.random.SeedSequence:
 
 
 def _sizes(input_shape: Any) -> tuple[int, ...]:
-    given = (input_shape,) if np.ndim(input_shape) == 0 else tuple(input_shape)
+    given = listed(input_shape)
     if len(given) not in (1, 2):
         raise ParameterError("input_shape", "must be a length, or rows and columns", input_shape)
-    return tuple(integer("input_shape", size, minimum=1) for size in given)
+    return tuple(count("input_shape", size, minimum=1) for size in given)
 
 
 def _by(sizes: Sequence[int]) -> str:
@@ -519,13 +526,15 @@ def _gain(gain: float | None) -> float:
 def _root(seed: Any) -> np.random.SeedSequence:
     if isinstance(seed, np.random.SeedSequence):
         return seed
-    parts = [integer("seed", part, minimum=0) for part in np.atleast_1d(seed)]
-    return np.random.SeedSequence(parts if np.ndim(seed) else parts[0])
+    given = regular("seed", seed, "must be a whole number >= 0, or several")
+    parts = [integer("seed", part, minimum=0) for part in given.ravel()]
+    return np.random.SeedSequence(parts if given.ndim else parts[0])
 
 
 def _patterns(patterns: Any, layer: _Layer, root: np.random.SeedSequence) -> Any:
-    if np.ndim(patterns) == 0:
-        return GaussianInputs(integer("patterns", patterns, minimum=0), layer.n_inputs, root)
+    rule = "must be their number, or an array of them"
+    if regular("patterns", patterns, rule).ndim == 0:
+        return GaussianInputs(count("patterns", patterns, minimum=0), layer.n_inputs, root)
     axes = len(layer.sheet)
     names = _PLANE[2:5] if axes == 2 else _LINE[1:3]
     values = array("patterns", patterns, ("presentation", *names), empty=True)
@@ -542,12 +551,13 @@ def _patterns(patterns: Any, layer: _Layer, root: np.random.SeedSequence) -> Any
 def _recorded(record: Any, total: int) -> NDArray[np.int64]:
     if record is None:
         return np.unique([0, total])
-    if np.ndim(record) == 0:
+    rule = f"must be from 0 to {total} presentations"
+    if regular("record", record, rule).ndim == 0:
         every = integer("record", record, minimum=1)
         return np.unique([*range(0, total, every), total])
     numbers = [integer("record", number, minimum=0) for number in record]
     if max(numbers, default=0) > total:
-        raise ParameterError("record", f"must be from 0 to {total} presentations", record)
+        raise ParameterError("record", rule, record)
     return np.unique([*numbers, total])
 
 

@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import dataclasses
+import inspect
 import io
 import math
 import os
 import pty
+import re
 import runpy
 import subprocess
 import sys
@@ -30,7 +32,10 @@ from circuitsim.studies.layer import Layer
 from circuitsim.studies.rates import Rates
 from circuitsim.studies.robustness import Robustness
 from circuitsim.studies.sweep import Study
+from circuitsim.vision import predictivity
+from circuitsim.vision.datasets import from_arrays
 from circuitsim.vision.geometry import Geometry
+from circuitsim.vision.layers import BatchNorm2D, Conv2D, Linear, LocallyConnected2D, MaxPool2D
 from circuitsim.vision.networks import Architecture
 from circuitsim.vision.sharing import Sharing
 from circuitsim.vision.training import Training
@@ -170,6 +175,69 @@ def test_any_value_is_taken_or_refused(of, usual):
                 made = of(**{**usual, field.name: odd})
                 assert str(made)
                 assert repr(made)
+
+
+W, X = np.random.default_rng(0).standard_normal((2, 4, 4))
+FAST = {"engine": "propagator", "codegen": "numpy"}
+LAYER = {"weights": np.ones((4, 3, 1, 1)), "input_shape": 6, "patterns": 3, **FAST}
+CALLED = {"rho": "correlation", "array": "inputs"}  # in messages
+IMAGES = {"images": np.random.default_rng(0).random((6, 8, 8)), "labels": [0, 1, 2] * 2}
+CALLS = [
+    (cs.simulate, {"w_init": W, "inputs": X, **FAST}),
+    (cs.simulate_layer, LAYER),
+    (cs.transfer, {"inputs": X, "codegen": "numpy"}),
+    (cs.transfer(X, codegen="numpy").apply, {"weights": W}),
+    (cs.log_spaced, {"n_presentations": 50}),
+    (cs.measures.snr_w, {"weights": W}),
+    (cs.measures.snr_z, {"weights": W, "covariance": np.eye(4)}),
+    (cs.measures.mean_weight_cosine, {"weights": W, "w_init": X}),
+    (cs.measures.mean_weight_kept, {"weights": W, "w_init": X}),
+    (cs.measures.snr_from_moments, {"mean": W, "variance": X**2}),
+    (cs.measures.inverse_snr_from_moments, {"mean": W, "variance": X**2}),
+    (cs.measures.cosine, {"a": W, "b": X}),
+    (cs.measures.presentations_until, {"run": cs.simulate(W, X, **FAST), "inverse_snr_w": 0.1}),
+    (cs.theory.fast_fixed_point, {"drive": W}),
+    (cs.theory.fixed_point, {"w_init": W, "gamma": 0.1}),
+    (cs.theory.gains, {}),
+    (cs.theory.minimum_inverse_snr_w, {"gamma": 0.1}),
+    (cs.theory.stability_bound, {"tau": 30.0, "alpha": 10.0}),
+    (cs.linear.end_point, {"w_init": W}),
+    (cs.linear.signal_matrix, {"n_neurons": 4}),
+    (cs.inputs.ArrayInputs, {"array": X}),
+    (cs.inputs.GaussianInputs, {"n_presentations": 4, "n_inputs": 3, "seed": 0}),
+    (cs.inputs.Noisy, {"inputs": X, "private": 0.1}),
+    (cs.inputs.Patterns, {"patterns": X}),
+    (cs.inputs.StackedInputs, {"sources": [cs.inputs.GaussianInputs(4, 3, 0)], "which": [0, 0]}),
+    (cs.inputs.equicorrelated, {"rho": 0.1, "n_inputs": 3}),
+    (cs.inputs.patches, {"images": IMAGES["images"], "k": 3, "number": 5}),
+    (cs.initial.mean_kernel, {"mean": "gabor", "k": 3, "rng": np.random.default_rng(0)}),
+    (from_arrays, IMAGES),
+    (Conv2D, {"input_shape": (6, 6), "in_channels": 2, "out_channels": 4}),
+    (LocallyConnected2D, {"input_shape": (6, 6), "in_channels": 2, "out_channels": 4}),
+    (BatchNorm2D, {"channels": 3}),
+    (Linear, {"features": 3, "outputs": 2}),
+    (MaxPool2D, {"input_shape": (6, 6)}),
+    (predictivity.reliability, {"repeats": np.ones((3, 4, 5)), "splits": 2}),
+    (predictivity.mean_responses, {"repeats": np.ones((3, 4, 5))}),
+]
+
+
+@pytest.mark.parametrize(("of", "usual"), CALLS, ids=[of.__name__ for of, _ in CALLS])
+def test_any_argument_is_taken_or_refused_by_name(of, usual):
+    """Its own, or where two do not fit each other, the other's."""
+    of(**usual)
+    names = inspect.signature(of).parameters
+    known = re.compile(rf"\b({'|'.join(CALLED.get(name, name) for name in names)})\b")
+    for name in names:
+        for odd in [*ODD, 1j, b"x", [[1, 2], [3]], np.zeros((0, 3)), int]:
+            told = name
+            try:
+                of(**{**usual, name: odd})
+            except (cs.ParameterError, DimensionMismatchError) as error:
+                told = str(error)
+            except FloatingPointError:  # too large a number
+                pass
+            assert told == name or known.search(told), (name, odd, told)
 
 
 @pytest.mark.slow

@@ -182,7 +182,7 @@ LAYER = {"a": np.random.default_rng(1).standard_normal((40, 5))}
     ("features", "responses", "options", "text"),
     [
         (LAYER, GOOD[:, :39], {}, "features['a']: must be of 39 images, as responses are"),
-        (LAYER, GOOD[0], {}, "responses: must be (neuron, image)"),
+        (LAYER, GOOD[0], {}, "responses: must have the shape (neuron, image)"),
         (LAYER, np.where(GOOD > 2, np.nan, GOOD), {}, "responses: must be finite; mean_responses"),
         ({"a": LAYER["a"] * np.inf}, GOOD, {}, "features['a']: must be finite (got '200 of 200"),
         ({}, GOOD, {}, "at least one"),
@@ -193,7 +193,7 @@ LAYER = {"a": np.random.default_rng(1).standard_normal((40, 5))}
         (LAYER, GOOD, {"components": 32}, "less than the 32 images that are fitted to"),
         (LAYER, GOOD, {"confidence": 95}, "confidence: must be > 0 and < 1"),
         (LAYER, GOOD, {"repeats": np.zeros((3, 39, 2))}, "with 3 neurons and 40 images"),
-        (LAYER, [["x"]], {}, "responses: must be numbers"),
+        (LAYER, [["x"]], {}, "responses: must be an array of real numbers"),
     ],
 )
 def test_what_does_not_fit_is_refused(features, responses, options, text):
@@ -209,7 +209,7 @@ def test_means_of_repeats():
     with pytest.raises(ParameterError, match="none of neuron 0 to image 1"):
         predictivity.mean_responses(single)
     for wrong in (single[0], np.zeros((0, 2, 3))):
-        with pytest.raises(ParameterError, match=r"must be \(neuron, image, repeat\)"):
+        with pytest.raises(ParameterError, match=r"must have the shape \(neuron, image, repeat\)"):
             reliability(wrong)
 
 
