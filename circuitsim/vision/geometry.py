@@ -41,6 +41,7 @@ class Geometry:
         if regular("input_shape", self.input_shape, rule).shape != (2,):
             raise ParameterError("input_shape", rule, self.input_shape)
         rows, columns = (integer("input_shape", n, minimum=1) for n in self.input_shape)
+        object.__setattr__(self, "input_shape", (rows, columns))
         kernel = integer("kernel", self.kernel, minimum=1)
         integer("stride", self.stride, minimum=1)
         padding = integer("padding", self.padding, minimum=0)

@@ -155,6 +155,17 @@ def test_layers_that_cannot_be_are_refused(name, options):
         assert raised.value.parameter == name
 
 
+@pytest.mark.parametrize("shape", [[6, 5], np.array([6, 5]), (np.int64(6), 5)])
+def test_a_shape_may_be_any_pair(shape, rng):
+    x = rng.standard_normal((6, 5, 2, 3))
+    for kind in (Conv2D, LocallyConnected2D):
+        made = [
+            kind(s, 2, 4, rng=np.random.default_rng(0), dtype=np.float64) for s in (shape, (6, 5))
+        ]
+        assert made[0].geometry == made[1].geometry
+        assert np.array_equal(*(layer.forward(x) for layer in made))
+
+
 def test_inputs_and_weights_that_do_not_fit_are_refused(rng):
     layer = LocallyConnected2D((6, 6), 2, 3, rng=rng)
     for wrong in ((6, 6, 3, 1), (6, 5, 2, 1), (6, 6, 2)):
