@@ -582,7 +582,7 @@ def _unfolded(rows: NDArray[Any], image_shape: Any) -> NDArray[Any]:
     rule = "must be rows and columns (and channels)"
     given = np.atleast_1d(regular("image_shape", image_shape, rule))
     shape = tuple(given.tolist())
-    if given.ndim > 1 or given.dtype.kind not in "iu" or len(shape) not in (2, 3) or min(shape) < 1:
+    if given.ndim > 1 or given.dtype.kind not in "iu" or len(shape) not in (2, 3):
         raise ParameterError("image_shape", rule, image_shape)
     try:
         images = rows.reshape(len(rows), *shape)
