@@ -579,10 +579,11 @@ def _unfolded(rows: NDArray[Any], image_shape: Any) -> NDArray[Any]:
         raise ParameterError(
             "image_shape", f"must be given for images that are rows of a 2-d array{hint}", None
         )
-    rule = "must be rows and columns (and channels)"
+    rule = "must be rows and columns (and channels), one of which may be -1"
     given = np.atleast_1d(regular("image_shape", image_shape, rule))
     shape = tuple(given.tolist())
-    if given.ndim > 1 or given.dtype.kind not in "iu" or len(shape) not in (2, 3):
+    whole = given.ndim == 1 and given.dtype.kind in "iu" and given.min() >= -1
+    if not whole or len(shape) not in (2, 3):
         raise ParameterError("image_shape", rule, image_shape)
     try:
         images = rows.reshape(len(rows), *shape)

@@ -281,6 +281,8 @@ LABELS = images()[1]
         (np.zeros((60, 64)), LABELS, {}, "such as (8, 8)"),
         (images()[0].reshape(60, -1), LABELS, {"image_shape": (7, 7)}, "must fit rows of 126"),
         (images()[0].reshape(60, -1), LABELS, {"image_shape": 7}, "rows and columns"),
+        (images()[0].reshape(60, -1), LABELS, {"image_shape": (7, -18)}, "rows and columns"),
+        (images()[0].reshape(60, -1), LABELS, {"image_shape": [[7, 18], [1]]}, "rows and columns"),
         (images()[0][0, 0, 0], LABELS, {}, "Reshape your data"),
         (images()[0][None], LABELS, {}, "Reshape your data"),
         (images()[0][:1], LABELS[:1], {}, "of one class"),
