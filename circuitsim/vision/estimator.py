@@ -582,8 +582,8 @@ def _unfolded(rows: NDArray[Any], image_shape: Any) -> NDArray[Any]:
     rule = "must be rows and columns (and channels), one of which may be -1"
     given = np.atleast_1d(regular("image_shape", image_shape, rule))
     shape = tuple(given.tolist())
-    whole = given.ndim == 1 and given.dtype.kind in "iu" and given.min() >= -1
-    if not whole or len(shape) not in (2, 3):
+    pair = given.ndim == 1 and len(shape) in (2, 3)
+    if not pair or given.dtype.kind not in "iu" or min(shape) < -1:
         raise ParameterError("image_shape", rule, image_shape)
     try:
         images = rows.reshape(len(rows), *shape)
