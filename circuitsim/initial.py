@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitsim.checks.validation import (
-    count,
-    generator,
-    one_of,
-)
+from circuitsim.checks.validation import count, generator, one_of
 from circuitsim.public import own
 
 __dir__ = own(__name__, "MEANS")

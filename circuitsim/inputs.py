@@ -167,8 +167,9 @@ class Noisy:
             )
         self.private = dimensionless("Noisy.private", private)
         in_range("Noisy.private", self.private, private, minimum=0)
-        several = isinstance(seed, Sequence) or (isinstance(seed, np.ndarray) and seed.ndim > 0)
-        every: Any = seed if several and not isinstance(seed, str) else [seed]
+        one = isinstance(seed, str) or (isinstance(seed, np.ndarray) and seed.ndim == 0)
+        several = isinstance(seed, Sequence | np.ndarray) and not one
+        every: Any = seed if several else [seed]
         self._seeds = [_seeded("Noisy.seed", one) for one in every]
         self._several = several
 

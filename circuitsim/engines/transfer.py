@@ -87,8 +87,8 @@ class Transfer:
         ParameterError
             If the shape of the weights, or of rates, does not fit.
         """
-        dtype = np.float32 if getattr(weights, "dtype", None) == np.float32 else np.float64
         start = array("weights", weights, ("...", "neuron", "input"), finite=False)
+        dtype = np.float32 if np.asarray(weights).dtype == np.float32 else np.float64
         start = start.astype(dtype, copy=False)
         n_inputs = self.mean_by_rate.shape[-1]
         if start.shape[-1] != n_inputs:

@@ -24,13 +24,7 @@ from circuitsim import linear, measures, rules, theory
 from circuitsim.checks import fields
 from circuitsim.checks.fields import declare
 from circuitsim.checks.names import nearest
-from circuitsim.checks.validation import (
-    ParameterError,
-    array,
-    function,
-    integer,
-    whole_steps,
-)
+from circuitsim.checks.validation import ParameterError, array, function, integer, whole_steps
 from circuitsim.checks.values import ms
 from circuitsim.engines import registry
 from circuitsim.engines.simulation import LONG_NAMES, simulate

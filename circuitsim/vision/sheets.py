@@ -527,7 +527,7 @@ def _root(seed: Any) -> np.random.SeedSequence:
     if isinstance(seed, np.random.SeedSequence):
         return seed
     given = regular("seed", seed, "must be a whole number >= 0, or several")
-    parts = [integer("seed", part, minimum=0) for part in given.ravel()]
+    parts = [integer("seed", part, minimum=0) for part in np.atleast_1d(given)]
     return np.random.SeedSequence(parts if given.ndim else parts[0])
 
 

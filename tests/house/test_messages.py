@@ -18,6 +18,7 @@ import types
 
 import numpy as np
 import pytest
+import xarray as xr
 from brian2 import DimensionMismatchError, ms
 from conftest import ROOT
 
@@ -182,11 +183,18 @@ FAST = {"engine": "propagator", "codegen": "numpy"}
 LAYER = {"weights": np.ones((4, 3, 1, 1)), "input_shape": 6, "patterns": 3, **FAST}
 CALLED = {"rho": "correlation", "array": "inputs"}  # in messages
 IMAGES = {"images": np.random.default_rng(0).random((6, 8, 8)), "labels": [0, 1, 2] * 2}
+CURVE = xr.DataArray([1.0, 0.1], {"presentation": [0, 1]}, "presentation", "inverse_snr_w")
+
+
+def apply(weights, rate=None, rate_inh=None):
+    return cs.transfer(X, codegen="numpy").apply(weights, rate, rate_inh)
+
+
 CALLS = [
     (cs.simulate, {"w_init": W, "inputs": X, **FAST}),
     (cs.simulate_layer, LAYER),
     (cs.transfer, {"inputs": X, "codegen": "numpy"}),
-    (cs.transfer(X, codegen="numpy").apply, {"weights": W}),
+    (apply, {"weights": W}),
     (cs.log_spaced, {"n_presentations": 50}),
     (cs.measures.snr_w, {"weights": W}),
     (cs.measures.snr_z, {"weights": W, "covariance": np.eye(4)}),
@@ -195,7 +203,7 @@ CALLS = [
     (cs.measures.snr_from_moments, {"mean": W, "variance": X**2}),
     (cs.measures.inverse_snr_from_moments, {"mean": W, "variance": X**2}),
     (cs.measures.cosine, {"a": W, "b": X}),
-    (cs.measures.presentations_until, {"run": cs.simulate(W, X, **FAST), "inverse_snr_w": 0.1}),
+    (cs.measures.presentations_until, {"run": CURVE.to_dataset(), "inverse_snr_w": 0.1}),
     (cs.theory.fast_fixed_point, {"drive": W}),
     (cs.theory.fixed_point, {"w_init": W, "gamma": 0.1}),
     (cs.theory.gains, {}),
