@@ -309,6 +309,38 @@ def _normal(text: str) -> str:
     return ast.unparse(ast.parse(text, mode="eval"))
 
 
+def averaged(
+    matrix: NDArray[np.float64],
+    settled: NDArray[np.float64],
+    duration: float,
+    step: float | None,
+) -> NDArray[np.float64]:
+    """Average over a presentation of X, dX/dt = ``matrix`` (X - ``settled``), from X(0) = 0.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (variable, variable)
+        Per ms.
+    settled : ndarray, shape (variable, ...)
+        What X approaches.
+    duration : float
+        Of the presentation, in ms.
+    step : float or None
+        Of forward Euler, in ms: the average is then over what is there after each step. None for
+        continuous time.
+    """
+    from scipy.linalg import expm  # which takes time, and texts are read without it
+
+    one = np.eye(len(matrix))
+    if step is None:
+        transients = expm(matrix * duration) - one
+    else:
+        stepped = one + matrix * step
+        n_steps = round(duration / step)
+        transients = stepped @ (np.linalg.matrix_power(stepped, n_steps) - one)
+    return settled - np.linalg.solve(matrix * duration, transients @ settled)
+
+
 def evaluate(text: str, values: dict[str, object]) -> Any:
     """Return the value of an expression that `circuitsim.expressions.read` has checked."""
     return eval(_code(text), {"__builtins__": {}, "inf": np.inf} | FUNCTIONS, values)

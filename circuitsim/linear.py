@@ -28,10 +28,10 @@ from circuitsim.checks.validation import (
     whole_steps,
 )
 from circuitsim.checks.values import PerNeuron
+from circuitsim.dynamics import averaged
 from circuitsim.inputs import spectrum
 from circuitsim.parameters import Circuit, Plasticity, or_published, whole_delay
 from circuitsim.public import own
-from circuitsim.theory import averaged
 
 if TYPE_CHECKING:
     from brian2.units import Quantity

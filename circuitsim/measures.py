@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from circuitsim.checks.validation import ParameterError, array, dimensionless, in_range
+from circuitsim.checks.validation import (
+    ParameterError,
+    array,
+    dimensionless,
+    fitting,
+    in_range,
+)
 from circuitsim.inputs import check_covariance
 from circuitsim.public import own
 
@@ -215,11 +221,8 @@ def cosine(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 def _of_one_shape(**values: ArrayLike) -> list[NDArray[np.float64]]:
     """Check two arrays of shape (..., input), of as many inputs, that broadcast."""
     first, second = (array(n, v, ("...", "input"), finite=False) for n, v in values.items())
-    try:
-        np.broadcast_shapes(first.shape, second.shape)
-    except ValueError:
-        one, other = values
-        raise ParameterError(other, f"must fit {one}, {first.shape}", second.shape) from None
+    one, other = values
+    fitting(other, second, first.shape, f"must fit {one}, {first.shape}")
     return [first, second]
 
 

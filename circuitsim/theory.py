@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import expm
 
 from circuitsim import rules
 from circuitsim.checks.validation import (
     ParameterError,
     array,
     dimensionless,
+    fitting,
     flag,
     in_range,
     milliseconds,
     whole_steps,
 )
 from circuitsim.checks.values import is_time, ms
-from circuitsim.dynamics import Dynamics
+from circuitsim.dynamics import Dynamics, averaged
 from circuitsim.inputs import spectrum
 from circuitsim.public import own
 
@@ -61,12 +61,9 @@ def fast_fixed_point(drive: ArrayLike, alpha: ArrayLike = 10.0, b: ArrayLike = 1
     drive = array("drive", drive, ("...", "neuron"))
     alpha, b = (array(name, v, ("...",)) for name, v in (("alpha", alpha), ("b", b)))
     in_range("alpha", alpha, alpha, minimum=0)
-    for name, values in (("alpha", alpha), ("b", b)):
-        try:
-            np.broadcast_shapes(drive.shape[:-1], alpha.shape, values.shape)
-        except ValueError:
-            rule = f"must have a shape that fits drives of {drive.shape}, without the neurons"
-            raise ParameterError(name, rule, values.shape) from None
+    rule = f"must have a shape that fits drives of {drive.shape}, without the neurons"
+    fitting("alpha", alpha, drive.shape[:-1], rule)
+    fitting("b", b, np.broadcast_shapes(drive.shape[:-1], alpha.shape), rule)
     mean = drive.mean(axis=-1)
     settled = Dynamics().slopes(alpha, 1.0, 1.0).settled()
     deviations = settled.deviation[..., np.newaxis] * (drive - mean[..., np.newaxis])
@@ -264,36 +261,6 @@ def gains(
     )
 
 
-def averaged(
-    matrix: NDArray[np.float64],
-    settled: NDArray[np.float64],
-    duration: float,
-    step: float | None,
-) -> NDArray[np.float64]:
-    """Average over a presentation of X, dX/dt = ``matrix`` (X - ``settled``), from X(0) = 0.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (variable, variable)
-        Per ms.
-    settled : ndarray, shape (variable, ...)
-        What X approaches.
-    duration : float
-        Of the presentation, in ms.
-    step : float or None
-        Of forward Euler, in ms: the average is then over what is there after each step. None for
-        continuous time.
-    """
-    one = np.eye(len(matrix))
-    if step is None:
-        transients = expm(matrix * duration) - one
-    else:
-        stepped = one + matrix * step
-        n_steps = round(duration / step)
-        transients = stepped @ (np.linalg.matrix_power(stepped, n_steps) - one)
-    return settled - np.linalg.solve(matrix * duration, transients @ settled)
-
-
 def _at_rest(
     w_init: ArrayLike, pull: float, of_rule: Gains, covariance: ArrayLike | None
 ) -> NDArray[np.float64]:
@@ -363,11 +330,8 @@ def stability_bound(tau: ArrayLike, alpha: ArrayLike) -> NDArray[np.float64]:
     if not is_time(tau):
         tau = array("tau", tau, ("...",))
     bound = Dynamics().slopes(alpha, 1.0, 1.0).euler_bound()
-    try:
-        return tau * bound  # type: ignore[operator, return-value]
-    except ValueError:
-        rule = f"must have a shape that fits alpha's, {alpha.shape}"
-        raise ParameterError("tau", rule, np.shape(tau)) from None
+    fitting("tau", tau, alpha.shape, f"must have a shape that fits alpha's, {alpha.shape}")
+    return tau * bound  # type: ignore[operator, return-value]
 
 
 def _kept(strength: NDArray[np.float64], pull: float) -> NDArray[np.float64]:

@@ -209,6 +209,14 @@ def pool_shape(parameter: str, weights: NDArray[Any]) -> tuple[int, int]:
     return weights.shape[-2], weights.shape[-1]
 
 
+def fitting(parameter: str, value: Any, shape: tuple[int, ...], rule: str) -> None:
+    """Raise a `ParameterError` unless an array can be broadcast together with this shape."""
+    try:
+        np.broadcast_shapes(np.shape(value), shape)
+    except ValueError:
+        raise ParameterError(parameter, rule, np.shape(value)) from None
+
+
 def regular(parameter: str, value: Any, rule: str) -> NDArray[Any]:
     """Return an array of anything; raises a `ParameterError` where rows differ in length."""
     try:
