@@ -13,7 +13,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -130,15 +130,17 @@ def attributes(path: Path, what: str, group: str = "/") -> dict[str, Any]:
     return _guarded(path, lambda: _attributes(path, group), what)
 
 
-def read(path: Path, group: str | None, layout: Mapping[str, Layout], what: str) -> xr.Dataset:
-    """Read a group of a file into memory.
+def read(
+    path: Path, groups: Iterable[str], layout: Mapping[str, Layout], what: str
+) -> dict[str, xr.Dataset]:
+    """Read groups of a file into memory.
 
     Parameters
     ----------
     path : Path
         The file.
-    group : str or None
-        None for the root.
+    groups : iterable of str
+        Their names, ``""`` for the root.
     layout : mapping
         Variables and their shapes for each group that the file has, ``""`` for the root. A file
         that has another one is not read, so that nothing more is allocated than was asked for.
@@ -153,11 +155,12 @@ def read(path: Path, group: str | None, layout: Mapping[str, Layout], what: str)
         If there is no file.
     """
 
-    def checked() -> xr.Dataset:
+    def checked() -> dict[str, xr.Dataset]:
         with _opened(path) as file:
             _check_layout(file, layout, path.stat().st_size)
-            store = H5NetCDFStore(h5netcdf.File(file, "r"), group=group)
-            return xr.open_dataset(store, decode_cf=False).load()
+            found = h5netcdf.File(file, "r")
+            stores = {name: H5NetCDFStore(found, group=name or None) for name in groups}
+            return {n: xr.open_dataset(s, decode_cf=False).load() for n, s in stores.items()}
 
     return _guarded(path, checked, what)
 

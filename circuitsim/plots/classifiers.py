@@ -33,7 +33,7 @@ def classifiers(dataset: xr.Dataset) -> Figure:
 
     A column for each padding of the crops. Rows: accuracy on test images against the interval from
     one sleep to the next; accuracy on test and on training images, and SNR_w before the last sleep
-    of each epoch, over epochs. Means over seeds, with a standard deviation.
+    of each epoch (where anything has pools), over epochs. Means and standard deviations over seeds.
 
     Parameters
     ----------
@@ -46,14 +46,12 @@ def classifiers(dataset: xr.Dataset) -> Figure:
     """
     paddings = dataset["padding"].to_numpy()
     variants = [str(name) for name in dataset["variant"].to_numpy()]
-    curves = (
-        ("test_top1", "test top-1 (%)"),
-        ("train_top1", "training top-1 (%)"),
-        ("snr_w_before_sleep", "SNR$_w$ (Eq. 6)\n(higher = more alike)"),
-    )
+    curves = [("test_top1", "test top-1 (%)"), ("train_top1", "training top-1 (%)")]
+    if has_pools(dataset):
+        curves.append(("snr_w_before_sleep", "SNR$_w$ (Eq. 6)\n(higher = more alike)"))
     with paper():
         width = COLUMN if len(paddings) == 1 else max(TEXT_WIDTH, 2.4 * len(paddings))
-        figure = Picture(figsize=(width, 7.0))
+        figure = Picture(figsize=(width, 1.75 * (1 + len(curves))))
         axes = figure.subplots(1 + len(curves), len(paddings), sharey="row", squeeze=False)
         for column, padding in enumerate(paddings):
             part = dataset.sel(padding=padding)
@@ -69,14 +67,20 @@ def classifiers(dataset: xr.Dataset) -> Figure:
             axes[-1][column].set_xlabel("epoch")
             for axis in axes[1:-1, column]:
                 axis.tick_params(labelbottom=False)
-        _decades(axes[-1])
+        if has_pools(dataset):
+            _decades(axes[-1])
         labels = ["test top-1 (%)", *(label for _, label in curves)]
-        for letter, axis, label in zip("ABCD", axes[:, 0], labels, strict=True):
+        for letter, axis, label in zip("ABCD", axes[:, 0], labels, strict=False):
             panel_letter(axis, letter)
             axis.set_ylabel(label)
         figure.align_ylabels(axes[:, 0])
         legend_below(figure, [_handle(v, variants) for v in variants], handlelength=2.8)
     return figure
+
+
+def has_pools(dataset: xr.Dataset) -> bool:
+    """Whether any network's weights have an SNR: convolutional ones have none."""
+    return any(bool(dataset[n].notnull().any()) for n in ("snr_w", "snr_w_before_sleep"))
 
 
 def label(variant: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,28 +138,31 @@ def load(path: Path, kinds: Iterable[type[Campaign[Any]]]) -> tuple[Campaign[Any
         If there is no file.
     """
     campaign, root = _identified(path, list(kinds))
-    groups = {name: group(path, campaign, name) for name in campaign.groups()}
-    return campaign, groups, str(root.get("command_line", "unknown"))
+    return (
+        campaign,
+        _groups(path, campaign, campaign.groups()),
+        str(root.get("command_line", "unknown")),
+    )
 
 
 def group(path: Path, campaign: Campaign[Any], name: str) -> xr.Dataset:
     """Read one group of a campaign's result; raises as `load`."""
+    return _groups(path, campaign, [name])[name]
+
+
+def _groups(path: Path, campaign: Campaign[Any], names: Collection[str]) -> Groups:
+    """Read some groups as they are laid out now, or were formerly."""
     layouts = [campaign.groups(), *campaign.former_groups()]
     while True:
+        declared = layouts.pop(0)
+        layout: dict[str, netcdf.Layout] = {"": {}}
+        layout |= {name: group.shapes for name, group in declared.items()}
         try:
-            return _group(path, campaign, name, layouts.pop(0))
+            found = netcdf.read(path, names, layout, campaign.what)
+            return {n: _checked(found[n], declared[n], n, path) for n in names}
         except ParameterError:
             if not layouts:
                 raise
-
-
-def _group(
-    path: Path, campaign: Campaign[Any], name: str, declared: Mapping[str, Group]
-) -> xr.Dataset:
-    layout: dict[str, netcdf.Layout] = {"": {}}
-    layout |= {inner: g.shapes for inner, g in declared.items()}
-    dataset = netcdf.read(path, name or None, layout, campaign.what)
-    return _checked(dataset, declared[name], name, path)
 
 
 def _checked(dataset: xr.Dataset, declared: Group, name: str, path: Path) -> xr.Dataset:

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -99,7 +99,7 @@ class Variant:
         if not method.isidentifier() or not re.fullmatch("[1-9][0-9]{0,8}", every):
             raise ParameterError("variants", form, self.name)
         try:
-            Sharing(method)
+            _check_method(method)
         except ParameterError as error:
             raise ParameterError(
                 "variants", f"{form}; how to share {error.rule}", self.name
@@ -125,6 +125,11 @@ class Variant:
     def repetitions(self) -> int:
         """Crops of each image within a batch."""
         return 1 if self.method is not None else int(self.name.partition("-x")[2] or 1)
+
+
+@lru_cache
+def _check_method(method: str) -> None:
+    Sharing(method)  # once a name, not for each of the many times that a variant is looked at
 
 
 class Job(NamedTuple):
@@ -361,6 +366,15 @@ class Comparison(Campaign[Job]):
 
     def sharing(self, variant: str) -> Sharing | None:
         """Return how a variant shares weights."""
+        if variant not in self._sharings:
+            self._sharings[variant] = self._sharing(variant)
+        return self._sharings[variant]
+
+    @cached_property
+    def _sharings(self) -> dict[str, Sharing | None]:
+        return {}  # that are known already: each is asked for by all trainings, and checks itself
+
+    def _sharing(self, variant: str) -> Sharing | None:
         method = Variant(variant).method
         if method is None:
             return None

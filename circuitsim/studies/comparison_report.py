@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from circuitsim import measures
 from circuitsim.checks.fields import default
-from circuitsim.plots.classifiers import label
+from circuitsim.plots.classifiers import has_pools, label
 from circuitsim.running.campaign import shown
 from circuitsim.vision.sharing import AWAKE, INSTANT, TIMES, Sharing
 
@@ -208,6 +208,8 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         for v in comparison.variants
         if "-" in v and not v.startswith((f"{INSTANT}-", f"{AWAKE}-", "lc-", "conv-"))
     ]
+    names = {v.partition("-")[0] for v in comparison.variants}
+    asleep = names - {"conv", "lc"}
     awake = [v for v in comparison.variants if v.startswith(f"{AWAKE}-")]
     sleep = ", ".join(
         f"{n.replace('_', ' ')} {shown(v)}{' ms' * (n in TIMES)}"
@@ -216,41 +218,28 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
     paragraphs = [
         "# Classifiers that share weights in their sleep, and others",
         f"`{command_line}`",
-        f"Networks `{comparison.network}` of width {comparison.width} on {comparison.dataset}: "
-        "convolutional; locally connected; and locally connected with sleeps in which neurons of a "
-        "pool share weights. **A** Accuracy on test images after the last epoch against the number "
-        "of batches from one sleep to the next; lines: convolutional (solid) and never asleep "
-        "(dashed). **B**, **C** Accuracy on test images, and on training images during the epoch. "
-        "**D** SNR of weights (Eq. 6), the geometric mean over layers, before the last sleep of "
-        "each epoch; 10⁹ stands for more (weights that are the same but for rounding). "
-        "Bands and bars are one standard deviation over seeds."
-        + (" The first layer is convolutional in all of them." if comparison.first_conv else ""),
+        _figure(comparison, data, names),
         f"All networks are trained with AdamW{_memory(comparison)} for "
         f"{_epochs(comparison.epochs)} of batches of {comparison.batch_size}, "
         f"{_SCHEDULES[comparison.schedule]}, on all training images, and "
-        "what counts is the accuracy on test images after the last epoch. The gap closed is "
-        "(variant - lc)/(conv - lc), of means over the seeds that all three have, ± the standard "
-        "error of that ratio over seeds; it is left out where conv is no better than lc. Seconds "
-        "are those of the fastest epoch, with one thread; other work on the machine makes them "
-        "longer. Asleep is the median over epochs. Training "
-        "accuracy is measured while the network changes, in the last epoch. SNRs are geometric "
-        "means over layers and seeds, that before sleep over epochs too. "
+        "what counts is the accuracy on test images after the last epoch. "
         + (
-            "Border positions share weights too."
-            if comparison.sleep["border"] == "asleep"
-            else "Border positions share weights only in `instant`."
-        )
-        + (
-            " Sleeps have two stages, of pools that repeat every k and every k + 1 positions, so "
-            "that one kernel is left in a channel."
-            if comparison.sleep.get("periods") == 2
+            "The gap closed is (variant - lc)/(conv - lc), of means over the seeds that all three "
+            "have, ± the standard error of that ratio over seeds; it is left out where conv is no "
+            "better than lc. "
+            if {"conv", "lc"} < set(comparison.variants)
             else ""
         )
+        + "Seconds are those of the fastest epoch, with one thread; other work on the machine "
+        "makes them longer. "
+        + ("Asleep is the median over epochs. " if asleep else "")
+        + "Training accuracy is measured while the network changes, in the last epoch."
         + (
-            " What the optimiser remembers of single weights is shared with them."
-            if comparison.sleep.get("moments") == "shared"
+            " SNRs are geometric means over layers and seeds, that before sleep over epochs too."
+            if has_pools(data)
             else ""
-        ),
+        )
+        + (_who_shares(comparison.sleep) if asleep else ""),
     ]
     if dynamic:
         paragraphs.append(
@@ -292,6 +281,48 @@ def caption(comparison: Any, data: xr.Dataset, command_line: str) -> str:
         paragraphs.append("Not finished: " + "; ".join(missing) + ".")
     paragraphs.append(_markdown(found, comparison.seeds))
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _figure(comparison: Any, data: xr.Dataset, names: set[str]) -> str:
+    """Say what is to be seen in each panel, of networks of these names."""
+    networks = ["convolutional"] * ("conv" in names) + ["locally connected"] * ("lc" in names)
+    if names - {"conv", "lc"}:
+        networks.append("locally connected with sleeps in which neurons of a pool share weights")
+    if networks[1:]:
+        networks[-1] = f"and {networks[-1]}"
+    never = (("conv", "convolutional (solid)"), ("lc", "never asleep (dashed)"))
+    drawn = [text for name, text in never if name in names]
+    lines = f"; line{'s' * (len(drawn) > 1)}: {' and '.join(drawn)}" if drawn else ""
+    return (
+        f"Networks `{comparison.network}` of width {comparison.width} on {comparison.dataset}: "
+        f"{'; '.join(networks)}. **A** Accuracy on test images after the last epoch against the "
+        f"number of batches from one sleep to the next{lines}. "
+        "**B**, **C** Accuracy on test images, and on training images during the epoch. "
+        + (
+            "**D** SNR of weights (Eq. 6), the geometric mean over layers, before the last sleep "
+            "of each epoch; 10⁹ stands for more (weights that are the same but for rounding). "
+            if has_pools(data)
+            else ""
+        )
+        + "Bands and bars are one standard deviation over seeds."
+        + (" The first layer is convolutional in all of them." if comparison.first_conv else "")
+    )
+
+
+def _who_shares(sleep: Mapping[str, Any]) -> str:
+    """Say which positions share weights, and what else is shared."""
+    said = {
+        "asleep": " Border positions share weights too.",
+        "awake": " Border positions share weights only in `instant`.",
+    }[sleep["border"]]
+    if sleep.get("periods") == 2:
+        said += (
+            " Sleeps have two stages, of pools that repeat every k and every k + 1 positions, so "
+            "that one kernel is left in a channel."
+        )
+    if sleep.get("moments") == "shared":
+        said += " What the optimiser remembers of single weights is shared with them."
+    return said
 
 
 def _kept(sharings: Sequence[Sharing]) -> str:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -604,6 +605,29 @@ def job_digest(comparison, variant):
 
 @pytest.mark.parametrize("path", sorted(FIGURES.glob("**/classifiers.nc")), ids=str)
 def test_committed_comparisons_are_read(path):
-    comparison, groups, _ = files.load(path, [Comparison])
+    comparison, groups, command_line = files.load(path, [Comparison])
     assert list(groups[""]["variant"].to_numpy()) == list(comparison.variants)
     assert Comparison.from_json(comparison.to_json()) == comparison
+    assert path.with_suffix(".md").read_text() == comparison.caption(groups, command_line)
+
+
+@pytest.mark.parametrize(
+    ("variants", "told", "panels"),
+    [
+        ("conv", "solid", 3),
+        ("lc", "dashed|D", 4),
+        ("circuit-10", "sleeps in which|D|Asleep is|Border", 4),
+        ("conv lc", "solid|dashed|D", 4),
+        ("conv lc instant-1", "sleeps in which|solid|dashed|D|gap closed is|Asleep is|Border", 4),
+    ],
+)
+def test_captions_tell_of_what_is_there(variants, told, panels):
+    comparison, groups, _ = files.load(FIGURES / "resnet20" / "classifiers.nc", [Comparison])
+    shown = {"": groups[""].sel(variant=variants.split())}
+    comparison = replace(comparison, variants=tuple(variants.split()))
+    found = re.findall(
+        r"\b(solid|dashed|sleeps in which|D|gap closed is|Asleep is|Border)\b",
+        comparison.caption(shown, "").split("Learning rates were")[0],
+    )
+    assert found == told.split("|")
+    assert len(comparison.draw(shown).axes) == panels
