@@ -410,7 +410,7 @@ border asleep
                     for number, pool in enumerate(sleeping):
                         self._simulate(shared, pool, (seed, length, stage, number))
                 elif sleeping:
-                    maps = self._stage(weights.shape[2:5], seed, length, stage)
+                    maps, _ = self._stage(weights.shape[2:5], seed, length, stage)
                     maps = maps.astype(weights.dtype)
                     for pool in sleeping:
                         _sleep(shared, pool, maps)
@@ -435,7 +435,7 @@ border asleep
         for stage in range(self.periods):
             left = 0.0
             if self.rule is not None:
-                left = _left(self._stage(moments.shape[2:5], seed, length, stage).deviation)
+                left = self._stage(moments.shape[2:5], seed, length, stage)[1].deviation
             _pull(shared, self.pools(geometry, stage), min(left, 1.0))
         return shared
 
@@ -533,7 +533,7 @@ border asleep
         ParameterError
             If the method has no dynamics, or the learning rate is too high for as many inputs.
         """
-        return self._stage((1, 1, n_inputs), seed, length, 0)
+        return self._stage((1, 1, n_inputs), seed, length, 0)[0]
 
     def kept(self, n_inputs: int, seed: Any = 0, length: float = 1.0) -> Kept:
         """What a sleep leaves of a pool's weights, as a root mean square over all directions.
@@ -562,11 +562,12 @@ border asleep
         self._check_sleeps()
         if self.rule is None:
             return Kept(0.0, 1.0)
-        maps = self.maps(n_inputs, seed, length)
-        return Kept(_left(maps.deviation), _left(maps.mean))
+        return self._stage((1, 1, n_inputs), seed, length, 0)[1]
 
-    def _stage(self, field: tuple[int, ...], seed: Any, length: float, stage: int) -> Transfer:
-        """What a stage of a sleep does to pools with fields of (row, column, channel).
+    def _stage(
+        self, field: tuple[int, ...], seed: Any, length: float, stage: int
+    ) -> tuple[Transfer, Kept]:
+        """What a stage of a sleep does to pools with fields of (row, column, channel), and leaves.
 
         In the first stage to each pool alike, in its own frame. In the second, where patterns are
         larger than fields and pools see different parts of them, one after another by phase.
@@ -582,21 +583,21 @@ border asleep
         seed, presentations, rate = self._numbers(field, seed, length)
         entropy = tuple(seed.entropy) if np.ndim(seed.entropy) else seed.entropy
         n_inputs = math.prod(field)
-        maps = (_maps if stage == 0 else _maps_by_phase)(
+        maps, kept = (_maps if stage == 0 else _maps_by_phase)(
             self.method,
             (n_inputs, presentations, float(self.gamma), rate),
             (self._circuit, float(in_ms(self.dt))),
             (entropy, seed.spawn_key),
             *([] if stage == 0 else [field]),
         )
-        if not max(_left(m) for m in (maps.deviation, maps.mean)) < 1.01:
+        if not all(left < 1.01 for left in kept):  # not a number is not
             raise ParameterError(
                 "Sharing.learning_rate",
                 f"is too high for {n_inputs} inputs: weights would grow; the default is "
                 f"{self._default_rate(n_inputs):.3g}",
                 rate,
             )
-        return maps
+        return maps, kept
 
     def _default_rate(self, n_inputs: int) -> float:
         assert self.rule is not None
@@ -707,13 +708,12 @@ def _maps(
     numbers: tuple[int, int, float, float],
     circuit: tuple[Circuit, float],
     seed: tuple[Any, tuple[int, ...]],
-) -> Transfer:
+) -> tuple[Transfer, Kept]:
     n_inputs, presentations, *_ = numbers
     patterns = GaussianInputs(
         presentations, n_inputs, np.random.SeedSequence(seed[0], spawn_key=seed[1])
     )
-    of, dt = circuit
-    return transfer(patterns, of, _plasticity(method, numbers), dt=dt * ms)
+    return _with_kept(patterns, method, numbers, circuit)
 
 
 @lru_cache(maxsize=4)  # these are as many matrices as there are phases
@@ -723,11 +723,22 @@ def _maps_by_phase(
     circuit: tuple[Circuit, float],
     seed: tuple[Any, tuple[int, ...]],
     field: tuple[int, ...],
-) -> Transfer:
-    of, dt = circuit
+) -> tuple[Transfer, Kept]:
     root = np.random.SeedSequence(seed[0], spawn_key=seed[1])
     parts = _Parts(*_parted(numbers[1], field, root))
-    return transfer(parts, of, _plasticity(method, numbers), dt=dt * ms)
+    return _with_kept(parts, method, numbers, circuit)
+
+
+def _with_kept(
+    patterns: Any,
+    method: str,
+    numbers: tuple[int, int, float, float],
+    circuit: tuple[Circuit, float],
+) -> tuple[Transfer, Kept]:
+    """Maps and what they leave, which every layer asks for."""
+    of, dt = circuit
+    maps = transfer(patterns, of, _plasticity(method, numbers), dt=dt * ms)
+    return maps, Kept(_left(maps.deviation), _left(maps.mean))
 
 
 def _parted(

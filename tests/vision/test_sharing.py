@@ -417,7 +417,7 @@ def test_two_stages_keep_alike():
     half = Sharing("circuit", presentations_per_input=2, alpha=50)
     both = Sharing("circuit", presentations_per_input=4, alpha=50, periods=2)
     assert both.kept(36) == half.kept(36)
-    second = both._stage((3, 3, 4), 0, 1.0, stage=1)
+    second, _ = both._stage((3, 3, 4), 0, 1.0, stage=1)
     left = [np.sqrt(np.mean(m**2) * 36) for m in (second.deviation, second.mean)]
     np.testing.assert_allclose(left, both.kept(36), rtol=0.1)
     with pytest.raises(ParameterError, match="no sleeps"):
