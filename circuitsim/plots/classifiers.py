@@ -47,7 +47,8 @@ def classifiers(dataset: xr.Dataset) -> Figure:
     paddings = dataset["padding"].to_numpy()
     variants = [str(name) for name in dataset["variant"].to_numpy()]
     curves = [("test_top1", "test top-1 (%)"), ("train_top1", "training top-1 (%)")]
-    if has_pools(dataset):
+    with_snr = has_pools(dataset)
+    if with_snr:
         curves.append(("snr_w_before_sleep", "SNR$_w$ (Eq. 6)\n(higher = more alike)"))
     with paper():
         width = COLUMN if len(paddings) == 1 else max(TEXT_WIDTH, 2.4 * len(paddings))
@@ -67,10 +68,10 @@ def classifiers(dataset: xr.Dataset) -> Figure:
             axes[-1][column].set_xlabel("epoch")
             for axis in axes[1:-1, column]:
                 axis.tick_params(labelbottom=False)
-        if has_pools(dataset):
+        if with_snr:
             _decades(axes[-1])
         labels = ["test top-1 (%)", *(label for _, label in curves)]
-        for letter, axis, label in zip("ABCD", axes[:, 0], labels, strict=False):
+        for letter, axis, label in zip("ABCD"[: len(labels)], axes[:, 0], labels, strict=True):
             panel_letter(axis, letter)
             axis.set_ylabel(label)
         figure.align_ylabels(axes[:, 0])
