@@ -162,6 +162,7 @@ def transfer(
     presentation: Quantity = PRESENTATION,
     dt: Quantity | None = DT,
     codegen: str = "auto",
+    threads: int = 1,
 ) -> Transfer:
     """Maps from initial to final weights that a sequence of inputs stands for.
 
@@ -184,6 +185,8 @@ def transfer(
         Step of forward Euler; None for continuous time.
     codegen : str
         ``"auto"``, ``"numba"`` or ``"numpy"``.
+    threads : int
+        Number of threads that share the circuits; >= 1. Numbers do not depend on them.
 
     Returns
     -------
@@ -221,8 +224,11 @@ def transfer(
     n_circuits = batch.shape[0]
     # As many "neurons" as there are inputs, each with one weight of 1; and one for each rate.
     pool = Pool(None, _unit_rows(n_circuits, n_inputs, 1), _unit_rows(n_circuits, n_inputs, 2))
-    Propagator(codegen).propagate(batch, pool)
-    deviation, mean = (rows.init + rows.moved for rows in (pool.deviations, pool.mean))
+    Propagator(codegen, threads).propagate(batch, pool)
+    # In place: these are most of the memory that it takes.
+    deviation, mean = (
+        np.add(rows.init, rows.moved, out=rows.moved) for rows in (pool.deviations, pool.mean)
+    )
     parts = (
         deviation[:, :n_inputs],
         deviation[:, n_inputs],
@@ -231,18 +237,17 @@ def transfer(
         mean[:, n_inputs + 1],
         batch.b,
     )
-    return Transfer(*(np.array(part if has_circuits else part[0]) for part in parts))
+    return Transfer(*(part if has_circuits else part[0] for part in parts))
 
 
 def _unit_rows(n_circuits: int, n_inputs: int, n_rates: int) -> Rows:
     """Rows that are one in one weight each, then in the rate, then in the interneuron's rate."""
     n_rows = n_inputs + n_rates
-    ones = np.broadcast_to(np.eye(n_rows), (n_circuits, n_rows, n_rows)).copy()
-    zeros = np.zeros((n_circuits, n_rows, n_inputs))
-    return Rows(
-        init=np.ascontiguousarray(ones[..., :n_inputs]),
-        moved=zeros,
-        velocity=zeros.copy(),
-        rate=np.ascontiguousarray(ones[..., n_inputs]),
-        inhibition=np.ascontiguousarray(ones[..., -1]) if n_rates > 1 else np.zeros(ones.shape[:2]),
-    )
+    # Each made as zeros, which take no memory before they are written.
+    init, moved, velocity = (np.zeros((n_circuits, n_rows, n_inputs)) for _ in range(3))
+    rate, inhibition = (np.zeros((n_circuits, n_rows)) for _ in range(2))
+    weights = np.arange(n_inputs)
+    init[:, weights, weights] = 1
+    rate[:, n_inputs] = 1
+    inhibition[:, n_inputs + 1 :] = 1
+    return Rows(init=init, moved=moved, velocity=velocity, rate=rate, inhibition=inhibition)

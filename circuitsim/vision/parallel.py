@@ -59,6 +59,11 @@ def _ignore_overflows() -> None:
     np.seterr(over="ignore", invalid="ignore")
 
 
+def number() -> int:
+    """How many threads work; see `threads`."""
+    return _threads
+
+
 def over(work: Callable[[int], None], count: int) -> None:
     """Call ``work`` with 0, 1, ..., count - 1, in any order; see `threads`."""
     if _pool is None or count < 2:

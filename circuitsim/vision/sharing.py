@@ -54,7 +54,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -79,6 +79,7 @@ from circuitsim.inputs import GaussianInputs
 from circuitsim.parameters import DT, PRESENTATION, Circuit, Plasticity
 from circuitsim.public import own
 from circuitsim.schedules import ConstantRate
+from circuitsim.vision import parallel
 from circuitsim.vision.awake import RATE
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.kernels import chosen
@@ -412,8 +413,7 @@ border asleep
                 elif sleeping:
                     maps, _ = self._stage(weights.shape[2:5], seed, length, stage)
                     maps = maps.astype(weights.dtype)
-                    for pool in sleeping:
-                        _sleep(shared, pool, maps)
+                    parallel.over(partial(_sleep, shared, sleeping, maps), len(sleeping))
         return shared
 
     def share_moments(
@@ -737,7 +737,8 @@ def _with_kept(
 ) -> tuple[Transfer, Kept]:
     """Maps and what they leave, which every layer asks for."""
     of, dt = circuit
-    maps = transfer(patterns, of, _plasticity(method, numbers), dt=dt * ms)
+    by = _plasticity(method, numbers)
+    maps = transfer(patterns, of, by, dt=dt * ms, threads=parallel.number())
     return maps, Kept(_left(maps.deviation), _left(maps.mean))
 
 
@@ -789,12 +790,16 @@ def _left(maps: NDArray[np.float64]) -> float:
 def _pull(weights: NDArray[Any], sleeping: list[Pool], left: float) -> None:
     """Leave a share of deviations from each pool's mean, in place."""
     code, by_position = chosen(), weights.reshape(*weights.shape[:2], -1)
-    for pool in sleeping:
-        code.pull(by_position, pool.rows, pool.columns, left)
+
+    def pull(n: int) -> None:
+        code.pull(by_position, sleeping[n].rows, sleeping[n].columns, left)
+
+    parallel.over(pull, len(sleeping))
 
 
-def _sleep(weights: NDArray[Any], pool: Pool, maps: Transfer) -> None:
-    """Let a pool of a layer sleep, in all channels, in place."""
+def _sleep(weights: NDArray[Any], sleeping: list[Pool], maps: Transfer, n: int) -> None:
+    """Let the n-th pool of a layer sleep, in all channels, in place."""
+    pool = sleeping[n]
     kernels = weights[pool.rows, pool.columns]
     row, column = pool.phase
     if maps.mean.ndim > 2:  # patterns are larger than fields: the pool sees the part at its phase

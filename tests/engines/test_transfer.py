@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -115,6 +116,21 @@ def test_many_inputs_go_through_in_blocks(rule, momentum, dt, monkeypatch) -> No
     one_by_one = cs.transfer(inputs, **options)
     for part in dataclasses.fields(maps):
         _close(getattr(maps, part.name), getattr(one_by_one, part.name))
+
+
+@pytest.mark.parametrize("n_inputs", [9, blocks.LEAST])
+@pytest.mark.parametrize("codegen", ["auto", "numpy"])
+def test_threads_give_the_same_bits(codegen: str, n_inputs: int) -> None:
+    inputs = np.random.default_rng(7).standard_normal((70, 16, n_inputs))
+    plasticity = cs.Plasticity(learning_rate=cs.ConstantRate(1e-5))
+    one, *others = (
+        cs.transfer(inputs, plasticity=plasticity, codegen=codegen, threads=n)
+        for n in (1, 2, 5, 10**30)
+    )
+    for other, part in itertools.product(others, dataclasses.fields(one)):
+        np.testing.assert_array_equal(getattr(other, part.name), getattr(one, part.name))
+    with pytest.raises(cs.ParameterError, match="threads"):
+        cs.transfer(inputs, threads=0)
 
 
 def test_what_no_frame_serves_goes_one_by_one(monkeypatch) -> None:

@@ -17,6 +17,7 @@ import circuitsim as cs
 from circuitsim import measures, theory
 from circuitsim.checks.validation import ParameterError
 from circuitsim.inputs import GaussianInputs
+from circuitsim.vision import parallel
 from circuitsim.vision.geometry import Geometry
 from circuitsim.vision.pools import pools
 from circuitsim.vision.sharing import (
@@ -688,6 +689,20 @@ def test_sleeps_in_place(method):
         for bad in (other[1:], other.astype(np.float32), np.asfortranarray(start)):
             with pytest.raises(cs.ParameterError, match="out: must be contiguous"):
                 share(start, geometry, 1, out=bad)
+
+
+@pytest.mark.parametrize("method", ["instant", "circuit", "mean_subtracted"])
+@pytest.mark.parametrize("periods", [1, 2])
+def test_sleeps_do_not_depend_on_threads(method, periods):
+    geometry = Geometry((9, 8), 3, padding=1)
+    start = random_weights(geometry, 8, 24, np.float32)  # enough numbers for each thread
+    sharing = Sharing(method, 30, periods=periods)
+    ends = []
+    for threads in (1, 2, 5, 10**30):
+        with parallel.threads(threads):
+            ends.append([f(start, geometry, 1) for f in (sharing.share, sharing.share_moments)])
+    for end in ends[1:]:
+        np.testing.assert_array_equal(end, ends[0])
 
 
 IMPERFECT = {"transfer": "relu", "b": 2.0, "sigma": 0.1, "spread_alpha": 0.1, "delay": 2 * ms}
