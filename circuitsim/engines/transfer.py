@@ -235,9 +235,9 @@ def transfer(
         mean[:, :n_inputs],
         mean[:, n_inputs],
         mean[:, n_inputs + 1],
-        batch.b,
+        batch.b.copy(),  # which may be the caller's
     )
-    return Transfer(*(part if has_circuits else part[0] for part in parts))
+    return Transfer(*(part if has_circuits else part[0, ...] for part in parts))
 
 
 def _unit_rows(n_circuits: int, n_inputs: int, n_rates: int) -> Rows:

@@ -129,6 +129,7 @@ def test_threads_give_the_same_bits(codegen: str, n_inputs: int) -> None:
     )
     for other, part in itertools.product(others, dataclasses.fields(one)):
         np.testing.assert_array_equal(getattr(other, part.name), getattr(one, part.name))
+    assert isinstance(cs.transfer(inputs[:, 0], plasticity=plasticity).b, np.ndarray)
     with pytest.raises(cs.ParameterError, match="threads"):
         cs.transfer(inputs, threads=0)
 

@@ -695,7 +695,7 @@ def test_sleeps_in_place(method):
 @pytest.mark.parametrize("periods", [1, 2])
 def test_sleeps_do_not_depend_on_threads(method, periods):
     geometry = Geometry((9, 8), 3, padding=1)
-    start = random_weights(geometry, 8, 24, np.float32)  # enough numbers for each thread
+    start = random_weights(geometry, 8, 24, np.float32)
     sharing = Sharing(method, 30, periods=periods)
     ends = []
     for threads in (1, 2, 5, 10**30):
